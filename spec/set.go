@@ -1,0 +1,69 @@
+package spec
+
+// Set is what the directory says at one moment. It is a value: a later Load
+// returns another one.
+type Set struct {
+	// Dir is the absolute path of the task directory.
+	Dir string
+	// Err is set when the directory itself is missing or cannot be read. Then
+	// the set says nothing about any task, and nothing may be stopped for it.
+	Err error
+	// Files are all task files that were seen, sorted by path.
+	Files []File
+	// Definitions are the sound tasks, sorted by name. A task with an error
+	// of its own, or in a file that does not parse, is not among them.
+	Definitions []*Definition
+	// Unsettled is set while a file is being written: the set holds the
+	// content from before, and a look a little later will tell more. A new
+	// file is not in the set yet, so that a task which is missing may be on
+	// its way into it.
+	Unsettled bool
+}
+
+// File is one task file and what is wrong with it.
+type File struct {
+	// Path is relative to the task directory.
+	Path     string
+	Errors   []Diagnostic
+	Warnings []Diagnostic
+	// Faulty are the names of the tasks in this file that have an error of
+	// their own. When the file as a whole could not be read or parsed, its
+	// tasks are unknown and Faulty is empty.
+	Faulty []string
+}
+
+// Broken says whether any file has an error; it is then not known whether a
+// task that is missing was removed.
+func (s *Set) Broken() bool {
+	for _, f := range s.Files {
+		if len(f.Errors) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Definition is one sound task of the desired set.
+type Definition struct {
+	// Task is complete but for what expressions make of allocated ports: use
+	// Bind for the task that is applied.
+	Task *Task
+	// File is the path relative to the task directory.
+	File string
+	// Here says whether the task is wanted on this host.
+	Here bool
+	bind func(allocated map[string]int) (*Task, []Diagnostic)
+	// places are where the fields of the task are written.
+	places *places
+}
+
+// Bind gives the task with the allocated host ports in its expressions
+// (port.LABEL, NOMAD_HOST_PORT_x, NOMAD_PORT_x). A label that is missing from
+// allocated reads as zero, which no allocated port ever is. The result is the
+// caller's to keep, never to change.
+func (d *Definition) Bind(allocated map[string]int) (*Task, []Diagnostic) {
+	if d.bind == nil {
+		return d.Task, nil
+	}
+	return d.bind(allocated)
+}
