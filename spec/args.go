@@ -23,6 +23,10 @@ var refusedOptions = map[string]string{
 	"S":           "the guest would not start, and wait for somebody to continue it",
 	"incoming":    "the guest would wait for a migration that never comes",
 	"add-fd":      "the daemon hands its own descriptors over",
+	"preconfig":   "the guest would not start, and wait for somebody to configure it further",
+	"readconfig":  "options in a file could be any of those that are refused here; write them into args",
+	"writeconfig": "QEMU would write a file of its own over the one that is named",
+	"run-with":    "it sets QEMU's user and root directory, which are the daemon's business",
 }
 
 // reservedIDs are the names that the program gives to parts of the machine.
@@ -34,96 +38,111 @@ var reservedIDs = map[string]string{
 	"qga0":     "the channel of the guest agent",
 }
 
-// namingOptions are the options whose text gives a part of the machine a name,
-// or takes one by its name.
-var namingOptions = map[string]bool{
-	"device": true, "drive": true, "chardev": true, "netdev": true, "object": true, "mon": true, "nic": true, "net": true,
-	"blockdev": true, "fsdev": true, "virtfs": true, "tpmdev": true, "audiodev": true, "iothread": true, "vnc": true,
-	"serial": true, "parallel": true, "monitor": true, "qmp": true, "qmp-pretty": true, "set": true, "spice": true, "numa": true,
-}
-
 // freeArgs refuses args that would take the machine out of the daemon's hands.
+// An element that is not known yet is judged once it is.
 func freeArgs(v cty.Value) []problem {
-	var found []problem
-	option := ""
-	for key, element := range v.Elements() {
+	words := make([]string, 0, v.LengthInt())
+	for _, element := range v.Elements() {
 		if !element.IsKnown() || element.IsNull() {
-			option = ""
+			words = append(words, "")
 			continue
 		}
-		arg, at := element.AsString(), elementName(key)
-		if name, ok := optionName(arg); ok {
-			option = name
-			if reason, refused := refusedOptions[name]; refused {
-				found = append(found, problem{at, "may not have " + arg, "Leave it out: " + reason + "."})
-			}
+		words = append(words, element.AsString())
+	}
+	var found []problem
+	for _, o := range splitArgs(words) {
+		if reason, refused := refusedOptions[o.name]; refused {
+			found = append(found, problem{strconv.Itoa(o.at), "may not have " + o.written, "Leave it out: " + reason + "."})
 			continue
 		}
-		if namingOptions[option] {
-			if id := reservedIn(option, arg); id != "" {
-				found = append(found, problem{at, "may not use the name " + id,
-					fmt.Sprintf("%s is %s; choose another name.", id, reservedIDs[id])})
-			}
+		if o.missing {
+			found = append(found, problem{strconv.Itoa(o.at), "has " + o.written + " without its value",
+				"It would take the option that follows in QEMU's command line; write the value behind it."})
 		}
-		option = ""
+		if !o.hasValue || textOptions[o.name] {
+			continue
+		}
+		if id := reservedIn(o.name, o.value); id != "" {
+			found = append(found, problem{strconv.Itoa(o.valueAt), "may not use the name " + id,
+				fmt.Sprintf("%s is %s; choose another name.", id, reservedIDs[id])})
+		}
 	}
 	return found
 }
 
-// optionName takes the dashes off an option. QEMU accepts one or two.
-func optionName(arg string) (string, bool) {
-	if !strings.HasPrefix(arg, "-") || arg == "-" {
-		return "", false
-	}
-	return strings.TrimPrefix(arg[1:], "-"), true
-}
-
-// reservedIn finds a reserved name that the text of an option gives away
+// reservedIn finds a reserved name that the value of an option gives away
 // again, or lays hands on; the boot disk may be used by name, which is what
 // drive_interface = "none" is for.
 func reservedIn(option, text string) string {
 	if strings.HasPrefix(text, "{") {
-		return reservedInJSON(text)
+		var object any
+		if json.Unmarshal([]byte(text), &object) != nil {
+			return "" // QEMU's to refuse
+		}
+		return reservedInJSON(object)
 	}
 	if option == "set" { // group.id.property=value
 		_, rest, _ := strings.Cut(text, ".")
-		for id := range reservedIDs {
+		for id := range reservedIDs { // none begins another
 			if strings.HasPrefix(rest, id+".") {
 				return id
 			}
 		}
-		return ""
 	}
 	for i, part := range splitOptions(text) {
 		key, value, assigned := strings.Cut(part, "=")
 		if !assigned && i == 0 {
-			key, value, assigned = strings.Cut(part, ":") // -serial chardev:ID
-			assigned = assigned && key == "chardev"
+			key, value = impliedKey(option, part)
 		}
-		if _, reserved := reservedIDs[value]; assigned && reserved && namesPart(key) {
+		if _, reserved := reservedIDs[value]; reserved && namesPart(option, key) {
 			return value
 		}
 	}
 	return ""
 }
 
-// namesPart says whether a key of an option's text gives a name, or takes a
-// character device, of which each has one user only.
-func namesPart(key string) bool {
-	return key == "id" || key == "node-name" || key == "chardev"
+// impliedKey gives the key of a first part that has none: a name is what -mon
+// takes first, and chardev:NAME what takes the place of a character device.
+func impliedKey(option, part string) (key, value string) {
+	if name, ok := strings.CutPrefix(part, "chardev:"); ok {
+		return "chardev", name
+	}
+	if option == "mon" {
+		return "chardev", part
+	}
+	return "", part
 }
 
-// reservedInJSON looks into an option that is written as JSON. Text that is
-// not JSON is QEMU's to refuse.
-func reservedInJSON(text string) string {
-	var object map[string]any
-	if json.Unmarshal([]byte(text), &object) != nil {
-		return ""
+// namesPart says whether a key of an option's value gives a name, or takes a
+// character device or network, of which each has one user only. What is before
+// the last dot says whose property it is.
+func namesPart(option, key string) bool {
+	switch key[strings.LastIndexByte(key, '.')+1:] {
+	case "id", "node-name", "chardev", "netdev":
+		return true
+	case "value": // -global driver=e1000,property=netdev,value=NAME
+		return option == "global"
 	}
-	for key, value := range object {
-		if name, ok := value.(string); ok && namesPart(key) {
-			if _, reserved := reservedIDs[name]; reserved {
+	return false
+}
+
+// reservedInJSON looks into an option that is written as JSON.
+func reservedInJSON(v any) string {
+	switch v := v.(type) {
+	case []any:
+		for _, element := range v {
+			if id := reservedInJSON(element); id != "" {
+				return id
+			}
+		}
+	case map[string]any:
+		for _, key := range sortedKeys(v) {
+			name, isText := v[key].(string)
+			if _, reserved := reservedIDs[name]; isText && reserved && namesPart("", key) {
 				return name
+			}
+			if id := reservedInJSON(v[key]); id != "" {
+				return id
 			}
 		}
 	}
@@ -141,9 +160,6 @@ func splitOptions(text string) []string {
 	return parts
 }
 
-// emulatorPrefix begins the program name of every system emulator.
-const emulatorPrefix = "qemu-system-"
-
 func emulator(v cty.Value) []problem {
 	name := v.AsString()
 	if strings.Contains(name, "/") {
@@ -156,10 +172,10 @@ func emulator(v cty.Value) []problem {
 func pathName(path string) string {
 	name := path[strings.LastIndexByte(path, '/')+1:]
 	if name == "" {
-		return emulatorPrefix + "x86_64"
+		return EmulatorPrefix + "x86_64"
 	}
 	return name
 }
 
 var emulatorForm = matching(`(qemu-system-)?[a-z0-9][a-z0-9_-]{0,30}`, "is not an emulator",
-	strconv.Quote("x86_64")+" or "+strconv.Quote(emulatorPrefix+"x86_64"))
+	strconv.Quote("x86_64")+" or "+strconv.Quote(EmulatorPrefix+"x86_64"))

@@ -229,7 +229,7 @@ func envName(v cty.Value) []problem {
 	case name == "":
 		return wrong("has a variable without a name", "Give the variable a name.")
 	case strings.Contains(name, "="):
-		return wrong("is not a name of a variable", "%q has an = in it; the value goes behind the name.", name)
+		return wrong("is not a name of a variable", "The name has an = in it; the value goes behind the name.")
 	case strings.HasPrefix(name, ownVariables):
 		return wrong("is a reserved variable", "Variables that begin with %s are how the daemon knows its QEMU processes again; choose another name.", ownVariables)
 	}

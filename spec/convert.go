@@ -41,7 +41,9 @@ func locate(d *Diagnostic, at hcl.Range, src []byte) {
 	if at.End.Line == at.Start.Line && at.End.Column > at.Start.Column {
 		d.EndColumn = at.End.Column
 	}
-	d.Excerpt = sourceLine(src, at.Start.Byte)
+	if d.Excerpt = sourceLine(src, at.Start.Byte); envWord.MatchString(d.Excerpt) {
+		d.hideExcerpt()
+	}
 }
 
 // sourceLine is the line of src around a byte offset, cut to maxExcerpt.

@@ -3,6 +3,7 @@ package spec
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/mitchellh/mapstructure"
 	"github.com/zclconf/go-cty/cty"
@@ -19,7 +20,12 @@ func (b block) inspect(v cty.Value, path string, report func(field string, p pro
 		for _, p := range a.check(value) {
 			named := join(path, a.name)
 			if value.Type().IsMapType() {
-				named = join(named, p.at)
+				key := p.at
+				if a.secret { // "NAME=VALUE" is written by mistake
+					key, _, _ = strings.Cut(p.at, "=")
+					p.detail = strings.ReplaceAll(p.detail, p.at, key)
+				}
+				named = join(named, key)
 			}
 			p.summary = named + " " + p.summary
 			report(join(join(path, a.name), p.at), p)

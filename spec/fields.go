@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 )
@@ -45,6 +44,9 @@ type field struct {
 	price  Price
 	reason string
 	policy bool
+	// idle says why a difference is without effect on the machine after all,
+	// and only recorded; empty when it is not. Nil finds no such difference.
+	idle func(applied, wanted *Task) string
 	// show makes the values that may be seen from the real ones; nil shows
 	// them as they are.
 	show func(from, to any) (any, any)
@@ -64,7 +66,7 @@ var fields = []field{
 	atStart("config.image_format", "the image is opened when QEMU starts", func(t *Task) string { return t.Config.ImageFormat }),
 	atStart("config.image_path", "the image is opened when QEMU starts", func(t *Task) string { return t.Config.ImagePath }),
 	atStart("config.machine_type", "another machine type is another machine", func(t *Task) string { return t.Config.MachineType }),
-	{name: "config.port_map", get: func(t *Task) any { return t.Config.PortMap }, same: sameMap[int],
+	{name: "config.port_map", get: func(t *Task) any { return t.Config.PortMap }, same: sameMap[int], idle: sameForwards,
 		price: PriceRestart, reason: "forwarded ports are set when QEMU starts"},
 	{name: "depends_on", get: func(t *Task) any { return t.DependsOn }, same: sameWords,
 		price: PriceLive, reason: policyReason("the order of starts and stops"), policy: true},
@@ -79,7 +81,7 @@ var fields = []field{
 	policy("on_remove", "what a removal does", func(t *Task) string { return t.OnRemove }),
 	atStart("resources.cores", "the number of processors is set when QEMU starts", func(t *Task) int { return t.Resources.Cores }),
 	atStart("resources.memory", "the size of the memory is set when QEMU starts", func(t *Task) int { return t.Resources.MemoryMiB }),
-	{name: "resources.network.port", get: func(t *Task) any { return t.Resources.Ports }, same: samePorts,
+	{name: "resources.network.port", get: func(t *Task) any { return t.Resources.Ports }, same: samePorts, idle: notForwarded,
 		price: PriceRestart, reason: "forwarded ports are set when QEMU starts"},
 	policy("restart.attempts", "restarts to come", func(t *Task) int { return t.Restart.Attempts }),
 	policy("restart.delay", "restarts to come", func(t *Task) Duration { return t.Restart.Delay }),
@@ -109,7 +111,8 @@ func policyReason(concerns string) string {
 // Differences lists the fields in which wanted is not what was applied, sorted
 // by field. An absent list or map is the same as an empty one, and neither the
 // order of protocols nor the two ways to say "all addresses" make a
-// difference: what cannot be told apart in the machine must not restart it.
+// difference: what cannot be told apart in the machine must not restart it. A
+// port that is not forwarded is recorded, and QEMU is not told of it.
 func Differences(applied, wanted *Task) []Difference {
 	var out []Difference
 	for _, f := range fields {
@@ -120,7 +123,13 @@ func Differences(applied, wanted *Task) []Difference {
 		if f.show != nil {
 			from, to = f.show(from, to)
 		}
-		out = append(out, Difference{Field: f.name, From: from, To: to, Price: f.price, Reason: f.reason, Policy: f.policy})
+		d := Difference{Field: f.name, From: from, To: to, Price: f.price, Reason: f.reason, Policy: f.policy}
+		if f.idle != nil {
+			if why := f.idle(applied, wanted); why != "" {
+				d.Price, d.Reason, d.Policy = PriceLive, why, true
+			}
+		}
+		out = append(out, d)
 	}
 	return out
 }
@@ -137,20 +146,6 @@ func sameMap[V comparable](a, b any) bool {
 func sameWords(a, b any) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a.([]string))), slices.Sorted(slices.Values(b.([]string))))
 }
-
-// samePorts compares host ports by label.
-func samePorts(a, b any) bool {
-	byLabel := func(x, y Port) int { return cmp.Compare(x.Label, y.Label) }
-	return slices.EqualFunc(slices.SortedFunc(slices.Values(a.([]Port)), byLabel), slices.SortedFunc(slices.Values(b.([]Port)), byLabel),
-		func(x, y Port) bool {
-			return x.Label == y.Label && x.Static == y.Static &&
-				anyAddress(x.HostIP) == anyAddress(y.HostIP) && (anyAddress(x.HostIP) || x.HostIP == y.HostIP) &&
-				sameWords(x.Protocols, y.Protocols)
-		})
-}
-
-// anyAddress says whether a host_ip stands for all IPv4 addresses.
-func anyAddress(hostIP string) bool { return hostIP == "" || hostIP == "0.0.0.0" }
 
 // mask shows which names of an environment differ, and none of their values.
 func mask(from, to any) (any, any) {

@@ -47,6 +47,28 @@ func TestDifferences(t *testing.T) {
 		{"all addresses are not one", func(t *Task) { t.Resources.Ports[1].HostIP = "" }, []string{
 			`resources.network.port restart [{"label":"http","protocols":["tcp","udp"]},{"label":"ssh","static":2222,"host_ip":"127.0.0.1","protocols":["tcp"]}]` +
 				` [{"label":"http","protocols":["tcp","udp"]},{"label":"ssh","static":2222,"protocols":["tcp"]}]`}},
+		{"a port that is not forwarded", func(t *Task) { t.Resources.Ports = t.Resources.Ports[1:] }, []string{
+			`resources.network.port live [{"label":"http","protocols":["tcp","udp"]},{"label":"ssh","static":2222,"host_ip":"127.0.0.1","protocols":["tcp"]}]` +
+				` [{"label":"ssh","static":2222,"host_ip":"127.0.0.1","protocols":["tcp"]}] policy`}},
+		{"a port that is not forwarded gets a number", func(t *Task) {
+			t.Resources.Ports[0].Static, t.Resources.Ports[0].Protocols = 8080, []string{"udp"}
+			t.Resources.Ports = t.Resources.Ports[:1]
+			t.Config.PortMap = nil
+		}, []string{`config.port_map restart {"ssh":22} null`,
+			`resources.network.port restart [{"label":"http","protocols":["tcp","udp"]},{"label":"ssh","static":2222,"host_ip":"127.0.0.1","protocols":["tcp"]}]` +
+				` [{"label":"http","static":8080,"protocols":["udp"]}]`}},
+		{"a port comes to be forwarded", func(t *Task) { t.Config.PortMap = map[string]int{"http": 80, "ssh": 22} },
+			[]string{`config.port_map restart {"ssh":22} {"http":80,"ssh":22}`}},
+		{"another guest port, and a port beside it", func(t *Task) {
+			t.Config.PortMap, t.Resources.Ports = map[string]int{"ssh": 2200}, t.Resources.Ports[1:]
+		}, []string{`config.port_map restart {"ssh":22} {"ssh":2200}`,
+			`resources.network.port live [{"label":"http","protocols":["tcp","udp"]},{"label":"ssh","static":2222,"host_ip":"127.0.0.1","protocols":["tcp"]}]` +
+				` [{"label":"ssh","static":2222,"host_ip":"127.0.0.1","protocols":["tcp"]}] policy`}},
+		{"a label is renamed, its port has a number", func(t *Task) {
+			t.Config.PortMap, t.Resources.Ports[1].Label = map[string]int{"shell": 22}, "shell"
+		}, []string{`config.port_map live {"ssh":22} {"shell":22} policy`,
+			`resources.network.port live [{"label":"http","protocols":["tcp","udp"]},{"label":"ssh","static":2222,"host_ip":"127.0.0.1","protocols":["tcp"]}]` +
+				` [{"label":"http","protocols":["tcp","udp"]},{"label":"shell","static":2222,"host_ip":"127.0.0.1","protocols":["tcp"]}] policy`}},
 		{"environment is hidden", func(t *Task) { t.Env = map[string]string{"A": "secret", "B": "2", "C": "secret"} },
 			[]string{`env restart {"A":"(hidden)"} {"A":"(hidden)","C":"(hidden)"}`}},
 		{"format given or detected", func(t *Task) { t.Config.ImageFormat = "" }, []string{`config.image_format restart "raw" ""`}},

@@ -35,6 +35,13 @@ type LoaderOptions struct {
 	Writing func(f *os.File) (busy, known bool)
 	// Now is the clock that a file's age is told by; nil means time.Now.
 	Now func() time.Time
+	// Device is the file system on which Dir was when it last held task files,
+	// as Remember was told; zero means that this is not known. With it, an
+	// empty mount point is told from a directory that was emptied.
+	Device uint64
+	// Remember is told when that changes, before Load returns. It must not
+	// call the Loader. Nil tells nobody.
+	Remember func(device uint64)
 }
 
 // Loader reads the task directory again and again, and parses only files that
@@ -68,7 +75,10 @@ func NewLoader(opts LoaderOptions) *Loader {
 	}
 	dir, err := filepath.Abs(opts.Dir)
 	opts.Dir = dir
-	return &Loader{opts: opts, err: err, entries: map[string]*entry{}, judge: newJudge(opts.Host)}
+	if opts.Remember == nil {
+		opts.Remember = func(uint64) {}
+	}
+	return &Loader{opts: opts, err: err, entries: map[string]*entry{}, judge: newJudge(opts.Host), device: opts.Device}
 }
 
 // Recheck has the tasks with errors that come from the host judged anew at the
@@ -104,7 +114,7 @@ func (l *Loader) Load() *Set {
 		l.changed = false
 	}
 	set := *l.last
-	set.Unsettled = seen.unsettled
+	set.Unsettled, set.Writing = seen.unsettled, seen.writing
 	return &set
 }
 
@@ -115,6 +125,8 @@ type sighting struct {
 	// file that is not there, or not yet.
 	entries   []*entry
 	unsettled bool
+	// writing are the names of the files that are not settled.
+	writing []string
 }
 
 func (k sighting) sources() []*Source {
@@ -170,7 +182,9 @@ func (l *Loader) readDir() (sighting, stamp, error) {
 		old := l.entries[name]
 		fresh, settled := l.refresh(dir, name, old)
 		seen.entries[i] = fresh
-		seen.unsettled = seen.unsettled || !settled
+		if !settled {
+			seen.unsettled, seen.writing = true, append(seen.writing, name)
+		}
 		if fresh != nil {
 			present++
 		}
@@ -209,14 +223,21 @@ func (l *Loader) keep(seen sighting) {
 	}
 }
 
+// errEmptyMount says what the way out is: a comment is no task, and a file all
+// the same.
+var errEmptyMount = errors.New("it is empty and on another file system than before: not mounted? (if it is meant to be empty, put a file into it that has only a comment)")
+
 // unmounted tells an empty mount point from a directory that was emptied.
 func (l *Loader) unmounted(names []string, device uint64) error {
-	if len(names) > 0 {
-		l.device = device
+	if len(names) == 0 {
+		if l.device != 0 && l.device != device {
+			return errEmptyMount
+		}
 		return nil
 	}
-	if l.device != 0 && l.device != device {
-		return errors.New("it is empty and on another file system than before: not mounted? (a restart of the daemon takes it as it is)")
+	if l.device != device {
+		l.device = device
+		l.opts.Remember(device)
 	}
 	return nil
 }

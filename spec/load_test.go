@@ -91,7 +91,7 @@ func (story) load(ts *testscript.TestScript, _ bool, _ []string) {
 		}
 	}
 	if set.Unsettled {
-		fmt.Fprintln(out, "unsettled")
+		fmt.Fprintf(out, "unsettled: %s\n", strings.Join(set.Writing, " "))
 	}
 	fmt.Fprintf(out, "parsed: %d\n", s.loader.Parsed()-s.parsed)
 	s.parsed = s.loader.Parsed()

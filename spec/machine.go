@@ -6,24 +6,34 @@ import (
 	"strings"
 )
 
-// qemuArch gives QEMU's name for a machine as uname says it, where they
+// EmulatorPrefix begins the program name of every system emulator; the
+// architecture follows.
+const EmulatorPrefix = "qemu-system-"
+
+// qemuArch gives QEMU's name for a machine as uname or Go says it, where they
 // differ.
 var qemuArch = map[string]string{
-	"amd64": "x86_64", "i486": "i386", "i586": "i386", "i686": "i386", "x86": "i386",
+	"amd64": "x86_64", "386": "i386", "i486": "i386", "i586": "i386", "i686": "i386", "x86": "i386",
 	"arm64": "aarch64", "armv6l": "arm", "armv7l": "arm", "armv8l": "arm",
-	"ppc64le": "ppc64", "ppcle": "ppc", "mipsel64": "mips64el",
+	"ppc64le": "ppc64", "ppcle": "ppc", "loong64": "loongarch64",
+	"mipsle": "mipsel", "mips64le": "mips64el", "mipsel64": "mips64el",
+}
+
+// QEMUArch is QEMU's name for a machine as uname says it, or Go's GOARCH.
+func QEMUArch(machine string) string {
+	if name, ok := qemuArch[machine]; ok {
+		return name
+	}
+	return machine
 }
 
 // emulatorName is the program of an emulator that is written in full or as an
 // architecture; an empty name is the host's own.
 func emulatorName(name, hostArch string) string {
 	if name == "" {
-		name = hostArch
-		if other, ok := qemuArch[hostArch]; ok {
-			name = other
-		}
+		name = QEMUArch(hostArch)
 	}
-	return emulatorPrefix + strings.TrimPrefix(name, emulatorPrefix)
+	return EmulatorPrefix + strings.TrimPrefix(name, EmulatorPrefix)
 }
 
 // defaultMachines are the machine types taken when none is written, by the
@@ -73,7 +83,7 @@ func (c *completion) completeMachine() {
 	config := &c.task.Config
 	config.Emulator = emulatorName(config.Emulator, c.env.HostArch)
 	if config.MachineType == "" {
-		arch := strings.TrimPrefix(config.Emulator, emulatorPrefix)
+		arch := strings.TrimPrefix(config.Emulator, EmulatorPrefix)
 		config.MachineType = defaultMachines[arch]
 		if arch == "x86_64-microvm" {
 			config.MachineType = "microvm"

@@ -98,14 +98,14 @@ func (p *parser) parse() {
 		return
 	}
 	if found := guard(p.file.src, p.file.path); found != nil {
-		p.fileErrors(hcl.Diagnostics{found})
+		p.unparsed(hcl.Diagnostics{found})
 		return
 	}
 	parsed, diags := hclsyntax.ParseConfig(p.file.src, p.file.path, hcl.InitialPos)
 	double, broken := splitRedefined(diags)
 	body, ok := parsed.Body.(*hclsyntax.Body)
 	if len(broken) > 0 || !ok {
-		p.fileErrors(diags)
+		p.unparsed(diags)
 		return
 	}
 	if !p.top(body) {
@@ -181,6 +181,13 @@ func (p *parser) whole(at hcl.Range, summary, detail string) {
 
 func (p *parser) fileErrors(diags hcl.Diagnostics) {
 	p.report(convertDiagnostics(diags, p.file.path, p.file.src))
+}
+
+// unparsed reports why nothing is known of what stands where in the file.
+func (p *parser) unparsed(diags hcl.Diagnostics) {
+	found := convertDiagnostics(diags, p.file.path, p.file.src)
+	hideSecrets(found, p.file.src)
+	p.report(found)
 }
 
 // report takes in diagnostics of either severity, but no flood of them.

@@ -60,7 +60,10 @@ func splitPath(path string) (dir, name string, err error) {
 
 // loadAsIs reads a directory once, or the named files in it.
 func loadAsIs(dir string, names []string, opts LoaderOptions) *Set {
-	opts.Dir = dir
+	if dir != opts.Dir {
+		opts.Device = 0 // is that of the task directory
+	}
+	opts.Dir, opts.Remember = dir, nil
 	l := NewLoader(opts)
 	l.asIs = true
 	if names != nil {

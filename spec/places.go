@@ -81,18 +81,37 @@ func (p *places) diagnose(task, field, summary, detail string) Diagnostic {
 func (p *places) convert(task string, found hcl.Diagnostics) []Diagnostic {
 	out := convertDiagnostics(found, p.file, p.src)
 	for i := range out {
-		out[i].Task = task
-		out[i] = p.mask(out[i])
+		d := &out[i]
+		d.Task = task
+		if !p.inSecret(d.Line) {
+			continue
+		}
+		// HCL's messages quote what they are about.
+		d.hideExcerpt()
+		d.Summary, d.Detail = conceal(d.Summary, p.isSecretName), conceal(d.Detail, p.isSecretName)
+		if strings.HasPrefix(d.Summary, unknownVariable) {
+			d.Summary = unknownVariable // a text without its quotes, as a rule
+		}
 	}
 	return out
 }
 
 // mask takes the source line out of a diagnostic that would show a secret.
 func (p *places) mask(d Diagnostic) Diagnostic {
-	if slices.ContainsFunc(p.secret, func(r hcl.Range) bool { return r.Start.Line <= d.Line && d.Line <= r.End.Line }) {
-		d.Excerpt, d.EndColumn = "", 0
+	if p.inSecret(d.Line) {
+		d.hideExcerpt()
 	}
 	return d
+}
+
+func (p *places) inSecret(line int) bool {
+	return slices.ContainsFunc(p.secret, func(r hcl.Range) bool { return r.Start.Line <= line && line <= r.End.Line })
+}
+
+// isSecretName says whether a word is the name of a secret or of the attribute
+// around it, which may be shown.
+func (p *places) isSecretName(word string) bool {
+	return word == "env" || p.has("env."+word)
 }
 
 // join puts a name below a path; either may be empty.

@@ -104,6 +104,9 @@ func (s scope) check(ref reference) *hcl.Diagnostic {
 	return s.unknown(ref, ref.root, hint, append(sortedKeys(s.flat), sortedKeys(s.objects)...))
 }
 
+// unknownVariable begins the summary of a reference to nothing.
+const unknownVariable = "Unknown variable"
+
 func (s scope) unknown(ref reference, name, hint string, near []string) *hcl.Diagnostic {
 	detail := strings.TrimSpace(didYouMean(name, near) + " " + hint)
 	if detail == "" {
@@ -112,7 +115,7 @@ func (s scope) unknown(ref reference, name, hint string, near []string) *hcl.Dia
 			detail = "Known here: " + strings.Join(near[:min(len(near), 30)], ", ") + "."
 		}
 	}
-	return &hcl.Diagnostic{Severity: hcl.DiagError, Summary: fmt.Sprintf("Unknown variable %s", name), Detail: detail, Subject: ref.at.Ptr()}
+	return &hcl.Diagnostic{Severity: hcl.DiagError, Summary: unknownVariable + " " + name, Detail: detail, Subject: ref.at.Ptr()}
 }
 
 // context gives HCL the variables that are asked for. What does not exist is

@@ -5,7 +5,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"unicode"
 )
 
 // The terminal's escape sequences that Render uses with colour.
@@ -15,6 +14,10 @@ const (
 	colourBold   = "\x1b[1m"
 	colourOff    = "\x1b[0m"
 )
+
+// renderWidth is what Render fits excerpts and details into, in columns: a
+// little less than the narrowest terminal in use.
+const renderWidth = 78
 
 // Render writes a diagnostic for people:
 //
@@ -41,61 +44,23 @@ func (d Diagnostic) Render(w io.Writer, colour bool) {
 		place = fmt.Sprintf("%s:%d:%d", d.File, d.Line, d.Column)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s: %s\n", paint(colourBold, printable(place)), severity, printable(d.Summary))
+	fmt.Fprintf(&b, "%s: %s: %s\n", paint(colourBold, onOneLine(place)), severity, onOneLine(d.Summary))
 	if d.Line > 0 && d.Excerpt != "" {
 		gutter := strconv.Itoa(d.Line)
-		fmt.Fprintf(&b, "  %s | %s\n", gutter, printable(d.Excerpt))
-		if marks := d.marks(); marks != "" {
+		text, marks := d.excerpt(renderWidth - len("   | ") - len(gutter))
+		fmt.Fprintf(&b, "  %s | %s\n", gutter, text)
+		if marks != "" {
 			fmt.Fprintf(&b, "  %s | %s\n", strings.Repeat(" ", len(gutter)), paint(colourRed, marks))
 		}
 	}
-	if d.Detail != "" {
-		fmt.Fprintf(&b, "  %s\n", printable(d.Detail))
+	for _, line := range Wrap(Printable(d.Detail), renderWidth-2) {
+		fmt.Fprintf(&b, "  %s\n", line)
 	}
 	_, _ = io.WriteString(w, b.String())
 }
 
-// marks underlines the columns at fault. Tabs before them are kept, so that
-// the marks stand below their text whatever a tab's width is; it is empty when
-// the excerpt was cut before the column.
-func (d Diagnostic) marks() string {
-	var b strings.Builder
-	column := 1
-	for _, r := range d.Excerpt {
-		if unicode.Is(unicode.Mn, r) || unicode.Is(unicode.Me, r) || unicode.Is(unicode.Cf, r) {
-			continue // part of the character before it
-		}
-		if column >= max(d.EndColumn, d.Column+1) {
-			break
-		}
-		switch {
-		case column >= d.Column:
-			b.WriteByte('^')
-		case r == '\t':
-			b.WriteByte('\t')
-		default:
-			b.WriteByte(' ')
-		}
-		column++
-	}
-	if column == d.Column {
-		b.WriteByte('^') // just after the end of the line
-	}
-	if !strings.Contains(b.String(), "^") {
-		return ""
-	}
-	return b.String()
-}
-
-// printable replaces what a terminal would obey rather than show.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\t' {
-			return r
-		}
-		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
-			return '\uFFFD'
-		}
-		return r
-	}, text)
+// onOneLine is Printable for what must not take a second line, such as the
+// name of a file, in which anything can be.
+func onOneLine(text string) string {
+	return strings.ReplaceAll(Printable(text), "\n", "\uFFFD")
 }

@@ -3,6 +3,7 @@ package spec
 import (
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -25,6 +26,7 @@ func TestRender(t *testing.T) {
 		{"combining", at(3, 4, "e\u0301 x"), false, "a.hcl:7:3: error: wrong\n  7 | e\u0301 x\n    |   ^\n  mend it\n"},
 		{"cut", at(90, 95, "bad"), false, "a.hcl:7:90: error: wrong\n  7 | bad\n  mend it\n"},
 		{"escapes", at(1, 2, "\x1b[31m\r\u202e"), false, "a.hcl:7:1: error: wrong\n  7 | \uFFFD[31m\uFFFD\uFFFD\n    | ^\n  mend it\n"},
+		{"name of a file", Diagnostic{File: "a\nb.hcl", Summary: "odd"}, false, "a\uFFFDb.hcl: error: odd\n"},
 		{"file", Diagnostic{Severity: SeverityWarning, File: "a.hcl", Summary: "odd"}, false, "a.hcl: warning: odd\n"},
 		{"colour", at(1, 2, "x"), true, "\x1b[1ma.hcl:7:1\x1b[0m: \x1b[1;31merror\x1b[0m: wrong\n  7 | x\n    | \x1b[1;31m^\x1b[0m\n  mend it\n"},
 	}
@@ -36,5 +38,41 @@ func TestRender(t *testing.T) {
 				t.Errorf("want -, got +\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestRenderFits puts the mistake anywhere in a line of any length: nothing is
+// wider than 78 columns, and the marks stand below the word at fault.
+func TestRenderFits(t *testing.T) {
+	for _, indent := range []string{"", "\t\t", "    "} {
+		for before := range 150 {
+			line := indent + strings.Repeat("ä", before) + "WRONG" + strings.Repeat("z", 150-before)
+			column := len(indent) + before + 1
+			d := Diagnostic{Severity: SeverityError, File: "a.hcl", Position: Position{Line: 120, Column: column}, EndColumn: column + 5,
+				Summary: "wrong", Excerpt: line, Detail: strings.Repeat("twelve chars ", 20)}
+			var b strings.Builder
+			d.Render(&b, false)
+			lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+			for _, l := range lines {
+				if width := utf8.RuneCountInString(l) + 7*strings.Count(l, "\t"); width > 78 {
+					t.Fatalf("%d columns: %s", width, l)
+				}
+			}
+			text, marks := []rune(lines[1]), lines[2]
+			at := strings.Index(marks, "^^^^^")
+			if at < 0 || string(text[at:at+5]) != "WRONG" || strings.TrimLeft(marks, " |\t") != "^^^^^" {
+				t.Fatalf("the marks are beside the word:\n%s", b.String())
+			}
+		}
+	}
+}
+
+// TestRenderNeverBreaksAWord holds that a path can be copied out of a detail.
+func TestRenderNeverBreaksAWord(t *testing.T) {
+	path := "/srv/" + strings.Repeat("deep/", 30) + "disk.img"
+	var b strings.Builder
+	Diagnostic{File: "a.hcl", Summary: "gone", Detail: "There is no file " + path + " here."}.Render(&b, false)
+	if want := "a.hcl: error: gone\n  There is no file\n  " + path + "\n  here.\n"; b.String() != want {
+		t.Errorf("got %q", b.String())
 	}
 }

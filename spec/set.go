@@ -18,6 +18,10 @@ type Set struct {
 	// file is not in the set yet, so that a task which is missing may be on
 	// its way into it.
 	Unsettled bool
+	// Writing are the paths of the files that are being written, relative to
+	// the task directory and sorted. It may be empty though the set is
+	// unsettled: so is a directory that was swapped at every look.
+	Writing []string
 }
 
 // File is one task file and what is wrong with it.

@@ -46,7 +46,7 @@ func (s *sift) attribute(schema block, attr *hclsyntax.Attribute, path string) b
 			fmt.Sprintf("Write it without the equals sign: %s { … }", attr.Name))
 		return false
 	}
-	s.stranger(schema, attr.Name, "attribute", attr.NameRange)
+	s.stranger(schema, attr.Name, "attribute", attr.NameRange, attr.SrcRange)
 	return false
 }
 
@@ -69,7 +69,7 @@ func (s *sift) block(schema block, b *hclsyntax.Block, around *hclsyntax.Body, p
 	}
 	inner, ok := schema.block(b.Type)
 	if !ok {
-		s.stranger(schema, b.Type, "block", b.TypeRange)
+		s.stranger(schema, b.Type, "block", b.TypeRange, b.Range())
 		return false
 	}
 	if inner.many && len(b.Labels) == 1 {
@@ -96,8 +96,12 @@ func (s *sift) mapBlock(known attribute, b *hclsyntax.Block, field string) {
 	}
 }
 
-// stranger reports a word that has no place in the block.
-func (s *sift) stranger(schema block, word, kind string, at hcl.Range) {
+// stranger reports a word that has no place in the block; whole is all of what
+// it begins.
+func (s *sift) stranger(schema block, word, kind string, at, whole hcl.Range) {
+	if secretWord(word) {
+		s.places.secret = append(s.places.secret, whole)
+	}
 	if len(s.found) > maxMistakes {
 		return
 	}

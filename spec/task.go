@@ -2,7 +2,6 @@ package spec
 
 import (
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -156,7 +155,12 @@ func (t *Task) Dynamic() []string {
 }
 
 // HasArg says whether the operator's args contain the option, written with one
-// dash or two.
+// dash or two. The value of another option is none, whatever it looks like.
 func (t *Task) HasArg(option string) bool {
-	return slices.Contains(t.Config.Args, "-"+option) || slices.Contains(t.Config.Args, "--"+option)
+	for _, o := range splitArgs(t.Config.Args) {
+		if o.name == option {
+			return true
+		}
+	}
+	return false
 }
