@@ -1,0 +1,37 @@
+package runtime
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+)
+
+// clone copies a record so that changing the copy's fields, and what they
+// point to one level down, leaves the original alone. Definitions are shared:
+// nobody changes those.
+func (r *Record) clone() *Record {
+	c := *r
+	c.Ports = maps.Clone(r.Ports)
+	c.Attempts = slices.Clone(r.Attempts)
+	c.Format = copyOf(r.Format)
+	c.Intent = copyOf(r.Intent)
+	c.Process = copyOf(r.Process)
+	c.LastExit = copyOf(r.LastExit)
+	return &c
+}
+
+func copyOf[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	c := *p
+	return &c
+}
+
+// lasting says whether two records differ in what must survive a power cut: all
+// that could not be found out again, but for history.
+func lasting(a, b *Record) bool {
+	return a.File != b.File || a.UUID != b.UUID || a.Held != b.Held || a.Kept != b.Kept || a.GaveUp != b.GaveUp ||
+		!reflect.DeepEqual(a.Format, b.Format) || !maps.Equal(a.Ports, b.Ports) ||
+		!reflect.DeepEqual(a.Wanted, b.Wanted) || !reflect.DeepEqual(a.Applied, b.Applied)
+}

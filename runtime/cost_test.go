@@ -1,0 +1,159 @@
+package runtime
+
+import (
+	"fmt"
+	"os"
+	goruntime "runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/qemu-reconciler/qemu-reconciler/internal/guest"
+)
+
+// TestObserveWaitsForNobody: neither a disk that hangs nor a deed under way
+// holds it up, and ten thousand tasks are nothing.
+func TestObserveWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	for i := range 10000 {
+		l.ensure(fmt.Sprintf("task-%d", i))
+	}
+	m := l.find("task-7")
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	end, err := m.take(t.Context())
+	must(t, err)
+	defer end()
+	began := time.Now()
+	observed := l.Observe()
+	took := time.Since(began)
+	t.Logf("observed %d tasks in %v", len(observed), took)
+	if len(observed) != 10000 || took > 500*time.Millisecond { // 3 ms without the race detector
+		t.Errorf("%d tasks in %v", len(observed), took)
+	}
+}
+
+// TestCostPerVM: at rest a VM costs three goroutines, four descriptors at most
+// and no thread. It runs alone, since it counts the whole process's.
+func TestCostPerVM(t *testing.T) {
+	l := newLab(t)
+	const vms = 6
+	goroutines, threads, files := goruntime.NumGoroutine(), threadCount(t), fileCount(t)
+	for i := range vms {
+		l.start(l.task(fmt.Sprintf("vm%d", i), guest.Quiet))
+	}
+	atMost := func(per int, before int, now func() int) func() error {
+		return func() error {
+			if got := now() - before; got > per*vms {
+				return fmt.Errorf("%d for %d VMs", got, vms)
+			}
+			return nil
+		}
+	}
+	eventually(t, "few goroutines", atMost(3, goroutines, goruntime.NumGoroutine))
+	eventually(t, "few descriptors", atMost(3, files, func() int { return fileCount(t) }))
+	// Threads that a burst of work needed stay; they do not grow with VMs.
+	if got := threadCount(t) - threads; got > vms {
+		t.Errorf("%d more threads for %d VMs", got, vms)
+	}
+	must(t, l.Close())
+	eventually(t, "no goroutine left", func() error {
+		if got := goruntime.NumGoroutine(); got > goroutines-1 { // the keeper was there before
+			return fmt.Errorf("%d, there were %d", got, goroutines)
+		}
+		return nil
+	})
+	if found := OurProcesses(l.layout); len(found) != vms {
+		t.Errorf("%d VMs are left of %d", len(found), vms)
+	}
+}
+
+// TestHundredsAtOnce: hundreds of processes are known when Open returns, and it
+// returns soon.
+func TestHundredsAtOnce(t *testing.T) {
+	l := newLab(t)
+	must(t, l.Close())
+	const vms = 300
+	store := OpenStore(l.layout)
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	must(t, err)
+	defer null.Close()
+	for i := range vms {
+		name := fmt.Sprintf("vm%d", i)
+		// A stand-in for a QEMU: it has the name and says nothing.
+		p, err := Launch(LaunchRequest{
+			Argv: []string{"/bin/sh", "-c", "exec sleep 1000", "-name", name}, Output: null,
+			Env: []string{envTask + "=" + name, envState + "=" + l.layout.State},
+		})
+		must(t, err)
+		endWithTest(t, p)
+		must(t, store.Put(&Record{Version: RecordVersion, Task: name, Process: &ProcessInfo{
+			PID: p.PID(), StartTicks: p.StartTicks(), BootID: BootID(), Argv: []string{"qemu"}, Answered: true,
+		}}, false))
+	}
+	began := time.Now()
+	l.open()
+	opened := time.Since(began)
+	alive := 0
+	for _, o := range l.Observe() {
+		if o.Alive {
+			alive++
+		}
+	}
+	t.Logf("%d VMs known after %v", alive, opened)
+	if alive != vms || opened > 500*time.Millisecond { // 100 ms without the race detector
+		t.Errorf("%d of %d VMs known after %v", alive, vms, opened)
+	}
+}
+
+// TestEverythingAtOnce: for the race detector.
+func TestEverythingAtOnce(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	var work, watchers sync.WaitGroup
+	done := make(chan struct{})
+	for range 2 {
+		watchers.Go(func() {
+			for {
+				for _, o := range l.Observe() {
+					_ = asJSON(o)
+				}
+				select {
+				case <-done:
+					return
+				default:
+					goruntime.Gosched()
+				}
+			}
+		})
+	}
+	for i := range 3 {
+		task := l.task(fmt.Sprintf("vm%d", i), guest.Button)
+		work.Go(func() {
+			for range 3 {
+				if err := l.Start(t.Context(), startOf(task)); err != nil {
+					t.Error(err)
+				}
+				if err := l.Update(task.Name, func(r *Record) { r.Restarts++ }); err != nil {
+					t.Error(err)
+				}
+				if err := l.Stop(t.Context(), task.Name, StopRequest{Graceful: i == 0, Timeout: testPatience}); err != nil {
+					t.Error(err)
+				}
+			}
+			if got := l.Observe()[task.Name].Record.Restarts; got != 3 {
+				t.Errorf("%d updates of 3 are left", got)
+			}
+			if err := l.Forget(task.Name); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	work.Wait()
+	close(done)
+	watchers.Wait()
+	if len(l.Observe()) != 0 {
+		t.Errorf("left: %s", asJSON(l.Observe()))
+	}
+}

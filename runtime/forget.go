@@ -1,0 +1,66 @@
+package runtime
+
+import (
+	"fmt"
+	"os"
+)
+
+// Update changes a task's record durably, and creates it for a task that has
+// none. change must replace what the record points to and never write through
+// it. Nothing is written when nothing changed. A host port that another task's
+// record has is an error that names that task.
+func (r *Runtime) Update(task string, change func(*Record)) error {
+	done, err := r.enter()
+	if err != nil {
+		return err
+	}
+	defer done()
+	return r.ensure(task).change(saveDurably, change)
+}
+
+// Forget removes the record of a task without a process, frees its ports and
+// removes its sockets. Its logs stay.
+func (r *Runtime) Forget(task string) error {
+	done, err := r.enter()
+	if err != nil {
+		return err
+	}
+	defer done()
+	m := r.find(task)
+	if m == nil {
+		return nil
+	}
+	end, err := m.take(r.ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if err := m.forget(); err != nil {
+		return fmt.Errorf("forget task %s: %w", task, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.machines[task] == m {
+		delete(r.machines, task)
+	}
+	return nil
+}
+
+// forget is what Forget does to the machine.
+func (m *machine) forget() error {
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	if err := m.untouchable(); err != nil {
+		return err
+	}
+	if p := m.current().Process; p != nil {
+		return fmt.Errorf("it runs, pid %d", p.PID)
+	}
+	if err := m.rt.store.Delete(m.name); err != nil {
+		return err
+	}
+	m.forgotten = true
+	m.unsaved.Store(false)
+	m.rt.ports.release(m.name, m.current().Ports)
+	return os.RemoveAll(m.rt.layout.VMDir(m.name))
+}

@@ -1,0 +1,220 @@
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+)
+
+// rebootTelling is how often events tell of a task's reboots: a guest that
+// triple-faults resets eleven times a second.
+const rebootTelling = time.Minute
+
+// converse listens to a session until it, the process or the runtime ends.
+func (m *machine) converse(ctx context.Context, l *life, monitor *Monitor) {
+	defer func() {
+		m.setSession(l, nil)
+		if err := monitor.Close(); err != nil {
+			m.log.Debug("QMP session did not close cleanly", "error", err)
+		}
+	}()
+	m.setSession(l, monitor)
+	m.countMissed(l)
+	m.ask(ctx, l, monitor)
+	for {
+		select {
+		case e, ok := <-monitor.Events():
+			if !ok {
+				return
+			}
+			m.hear(l, e)
+			if e.Name == QMPStop && l.shutdown == nil {
+				m.ask(ctx, l, monitor) // only QEMU knows why
+			}
+		case <-l.probe:
+			m.ask(ctx, l, monitor)
+		case <-l.process.Done():
+			m.hearLast(l, monitor)
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// hear takes note of one event.
+func (m *machine) hear(l *life, e Event) {
+	switch data := e.Data.(type) {
+	case ShutdownEvent:
+		l.shutdown = &data
+	case ResetEvent:
+		if data.Guest && e.At.After(l.counted) {
+			m.countReboots(l, e.Count, e.At)
+		}
+	}
+	if e.Name == QMPResume {
+		m.setRunState("")
+	}
+}
+
+// hearLast takes what a dead process had still said.
+func (m *machine) hearLast(l *life, monitor *Monitor) {
+	timer := time.NewTimer(lastWordsPatience)
+	defer timer.Stop()
+	for {
+		select {
+		case e, ok := <-monitor.Events():
+			if !ok {
+				return
+			}
+			m.hear(l, e)
+		case <-timer.C:
+			return
+		}
+	}
+}
+
+// ask asks QEMU how it is. It proves that it answers, and tells why the guest
+// does not run.
+func (m *machine) ask(ctx context.Context, l *life, monitor *Monitor) {
+	asking, cancel := context.WithTimeout(ctx, probePatience)
+	defer cancel()
+	var state struct {
+		Status  string `json:"status"`
+		Running bool   `json:"running"`
+	}
+	err := monitor.Execute(asking, "query-status", nil, &state)
+	switch {
+	case err == nil:
+		m.answered(monitor.Version())
+		if state.Running {
+			state.Status = ""
+		}
+		m.setRunState(state.Status)
+	case monitor.Err() != nil || ctx.Err() != nil || l.gone():
+		// The session is over, which its listener sees by itself.
+	case asking.Err() != nil:
+		m.setTrouble(troubleSilent)
+	default:
+		m.setTrouble(err.Error())
+	}
+}
+
+// answered notes that QMP has answered: only now is the VM running.
+func (m *machine) answered(version string) {
+	first := false
+	if p := m.current().Process; p != nil && !p.Answered {
+		first = true
+		m.keep(func(r *Record) {
+			if r.Process != nil {
+				r.Process.Answered, r.Process.Version = true, version
+			}
+		})
+	}
+	changed := m.setFacts(func(f *facts) { f.answering, f.trouble = true, "" })
+	if first {
+		m.event(EventRunning, "QMP answers", map[string]any{"version": version})
+	}
+	if changed {
+		m.rt.poke()
+	}
+}
+
+// setRunState notes why the guest's CPUs are stopped; empty when they run.
+func (m *machine) setRunState(paused string) {
+	before := ""
+	changed := m.setFacts(func(f *facts) { before, f.paused = f.paused, paused })
+	if !changed {
+		return
+	}
+	if paused != "" {
+		m.event(EventPaused, "the guest is paused: "+paused, map[string]any{"status": paused})
+	} else {
+		m.event(EventResumed, "the guest runs again", map[string]any{"before": before})
+	}
+	m.rt.poke()
+}
+
+// countReboots counts resets by the guest up to a moment.
+func (m *machine) countReboots(l *life, n int, upTo time.Time) {
+	err := m.change(saveLater, func(r *Record) {
+		r.Reboots += n
+		if r.Process != nil {
+			r.Process.EventsSeen = upTo
+		}
+	})
+	if err != nil {
+		return // forgotten or refused: nobody counts any more
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l.untold += n
+}
+
+// tellReboots writes an event about reboots, the first at once and more of them
+// at long intervals.
+func (m *machine) tellReboots(l *life, now time.Time) {
+	m.mu.Lock()
+	n := l.untold
+	if n == 0 || now.Sub(l.lastTelling) < rebootTelling {
+		m.mu.Unlock()
+		return
+	}
+	l.untold, l.lastTelling = 0, now
+	total := m.record.Reboots
+	m.mu.Unlock()
+	message := "the guest rebooted"
+	if n > 1 {
+		message = fmt.Sprintf("the guest rebooted %d times", n)
+	}
+	m.event(EventRebooted, message, map[string]any{"count": n, "reboots": total})
+}
+
+// countMissed counts the resets that QEMU noted in its log while nobody
+// listened.
+func (m *machine) countMissed(l *life) {
+	process := m.current().Process
+	if process == nil {
+		return
+	}
+	n, last := missedResets(m.rt.layout.QMPLog(m.name), process.EventsSeen)
+	if n > 0 {
+		m.countReboots(l, n, last)
+		l.counted = last
+	}
+}
+
+// missedResets counts the guest's resets in a QMP log and its predecessor that
+// are later than a moment, and gives the time of the last.
+func missedResets(path string, after time.Time) (n int, last time.Time) {
+	last = after
+	for _, name := range []string{path + previousSuffix, path} {
+		file, err := os.Open(name)
+		if err != nil {
+			continue
+		}
+		lines := newLineReader(file, maxMonitorLine)
+		for line, err := lines.next(); err == nil; line, err = lines.next() {
+			if at, ok := guestReset(line); ok && at.After(after) {
+				n, last = n+1, at
+			}
+		}
+		// The file was only read.
+		_ = file.Close()
+	}
+	return n, last
+}
+
+// guestReset says whether a line of a QMP log is a reset by the guest.
+func guestReset(line []byte) (at time.Time, ok bool) {
+	var msg message
+	if !bytes.Contains(line, []byte(QMPReset)) || json.Unmarshal(line, &msg) != nil || msg.Event != QMPReset {
+		return time.Time{}, false
+	}
+	e := decodeEvent(msg)
+	reset, ok := e.Data.(ResetEvent)
+	return e.At, ok && reset.Guest
+}

@@ -1,0 +1,127 @@
+package runtime
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+)
+
+// previousSuffix marks the one predecessor of a log.
+const previousSuffix = ".1"
+
+// Limits and intervals of logs.
+const (
+	// DefaultLogMaxSize is the limit of a log file in bytes.
+	DefaultLogMaxSize = 10 << 20
+	// qmpLogMaxSize limits the QMP log further: it lies on a tmpfs as a rule,
+	// and only its latest lines are evidence.
+	qmpLogMaxSize = 256 << 10
+
+	// A log that grows is looked at every logIntervalBusy; one that is silent
+	// ever less often, down to logIntervalIdle.
+	logIntervalBusy = time.Second
+	logIntervalIdle = 8 * time.Second
+)
+
+// logFile is a log that QEMU appends to.
+type logFile struct {
+	path  string
+	limit int64
+	size  int64
+}
+
+// logWatch keeps the logs of one process below their limits. It has no
+// goroutine and no timer of its own: the runtime's keeper asks it.
+type logWatch struct {
+	files    []logFile
+	next     time.Time
+	interval time.Duration
+}
+
+func newLogWatch(layout Layout, task string, limit int64) *logWatch {
+	return &logWatch{interval: logIntervalBusy, files: []logFile{
+		{path: layout.ConsoleLog(task), limit: limit},
+		{path: layout.QEMULog(task), limit: limit},
+		{path: layout.QMPLog(task), limit: min(limit, qmpLogMaxSize)},
+	}}
+}
+
+// check looks at the logs when it is time to.
+func (w *logWatch) check(now time.Time) error {
+	if now.Before(w.next) {
+		return nil
+	}
+	grew := false
+	var errs []error
+	for i := range w.files {
+		grown, err := w.files[i].check()
+		grew = grew || grown
+		errs = append(errs, err)
+	}
+	if grew {
+		w.interval = logIntervalBusy
+	} else {
+		w.interval = min(2*w.interval, logIntervalIdle)
+	}
+	w.next = now.Add(w.interval)
+	return errors.Join(errs...)
+}
+
+func (f *logFile) check() (grew bool, err error) {
+	info, err := os.Stat(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	grew = info.Size() != f.size
+	f.size = info.Size()
+	if f.size <= f.limit {
+		return grew, nil
+	}
+	f.size = 0
+	return true, rotateLog(f.path, f.limit)
+}
+
+// rotateLog copies the last limit bytes of a log to its predecessor and
+// truncates it: the writer keeps its descriptor, which must be in append mode.
+// What is written between the copy's end and the truncation is lost. When the
+// copy fails, as on a full disk, the log is truncated all the same: its limit
+// is what an operator relies on then.
+func rotateLog(path string, limit int64) error {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	copied := copyTail(file, path+previousSuffix, limit)
+	return errors.Join(copied, file.Truncate(0))
+}
+
+func copyTail(file *os.File, target string, limit int64) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if _, err := file.Seek(max(0, info.Size()-limit), io.SeekStart); err != nil {
+		return err
+	}
+	temporary := target + ".tmp"
+	out, err := openPrivate(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return err
+	}
+	// A guest that writes as fast as it is read must not keep the copy going.
+	_, err = io.Copy(out, io.LimitReader(file, 2*limit))
+	err = errors.Join(err, out.Close())
+	if err == nil {
+		err = os.Rename(temporary, target)
+	}
+	if err != nil {
+		return errors.Join(err, remove(temporary))
+	}
+	return nil
+}

@@ -1,0 +1,300 @@
+package runtime
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// execPatience is how long a process that holds one of our sockets may
+	// take from fork to exec.
+	execPatience = 2 * time.Second
+	// execInterval is how often it is looked at meanwhile: an exec of another's
+	// child wakes nobody.
+	execInterval = 5 * time.Millisecond
+	// ticksPerSecond is USER_HZ, the unit of times in /proc, which is 100 on
+	// every architecture that Go runs on.
+	ticksPerSecond = 100
+)
+
+// The variables that CleanEnv puts into the environment of each QEMU, by which
+// it is known again when its record is lost.
+const (
+	envTask  = "QEMU_RECONCILER_TASK"
+	envState = "QEMU_RECONCILER_STATE"
+	// envPorts has the allocated host ports by label, as JSON: a command line
+	// does not tell labels.
+	envPorts = "QEMU_RECONCILER_PORTS"
+	// envOwn begins the names of all variables that are this program's.
+	envOwn = "QEMU_RECONCILER_"
+)
+
+// BootID is the kernel's id of this boot; empty when it cannot be read.
+var BootID = sync.OnceValue(func() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
+})
+
+// Found is a QEMU of ours that was found by looking at what runs.
+type Found struct {
+	Task       string
+	PID        int
+	StartTicks uint64
+	StartedAt  time.Time
+	Argv       []string
+	// Ports are the allocated host ports by label that it was started with.
+	Ports map[string]int
+}
+
+// FindHolder gives the QEMU of task that holds the listening socket with the
+// given inode (the socket's own, as ListenUnix gives it); ErrGone when nobody
+// holds it. A process that holds it and is not that QEMU is a child between
+// fork and exec, of this task or of another one that was being started at the
+// same moment: it is waited for until ctx ends, and then told by an
+// *UndecidedError.
+func FindHolder(ctx context.Context, socketInode uint64, task string) (pid int, startTicks uint64, err error) {
+	tick := time.NewTicker(execInterval)
+	defer tick.Stop()
+	for {
+		pid, startTicks, err := lookForHolder(socketInode, task)
+		var undecided *UndecidedError
+		if !errors.As(err, &undecided) {
+			return pid, startTicks, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, 0, err
+		case <-tick.C:
+		}
+	}
+}
+
+// lookForHolder looks once.
+func lookForHolder(socketInode uint64, task string) (pid int, startTicks uint64, err error) {
+	err = ErrGone
+	for _, pid := range holders(socketInode) {
+		if !hasName(cmdline(pid), task) {
+			err = &UndecidedError{PID: pid, Program: program(pid)}
+		} else if ticks, failed := readStartTicks(pid); failed == nil {
+			return pid, ticks, nil
+		}
+	}
+	return 0, 0, err
+}
+
+// foundAt describes a QEMU of ours that is known by its pid.
+func foundAt(task string, pid int, ticks uint64) Found {
+	return Found{
+		Task: task, PID: pid, StartTicks: ticks, StartedAt: startedAt(ticks), Argv: cmdline(pid), Ports: markedPorts(environ(pid)),
+	}
+}
+
+// markedPorts are the ports that a QEMU was marked with; nil when it was not.
+func markedPorts(env map[string]string) map[string]int {
+	var ports map[string]int
+	if json.Unmarshal([]byte(env[envPorts]), &ports) != nil {
+		return nil
+	}
+	return ports
+}
+
+// FindByName gives the QEMUs that the daemon of this state directory started
+// for a task, oldest first; as a rule one or none.
+func FindByName(layout Layout, task string) []Found {
+	var found []Found
+	for _, f := range OurProcesses(layout) {
+		if f.Task == task {
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// OurProcesses gives every QEMU that the daemon of this state directory
+// started, oldest first. They tell it by their environment and by the name on
+// their command line; a helper that QEMU itself started has only the first.
+func OurProcesses(layout Layout) []Found {
+	var found []Found
+	for _, pid := range pids() {
+		if f, ok := ours(layout, pid); ok {
+			found = append(found, f)
+		}
+	}
+	slices.SortFunc(found, func(a, b Found) int {
+		return cmp.Or(cmp.Compare(a.StartTicks, b.StartTicks), cmp.Compare(a.PID, b.PID))
+	})
+	return found
+}
+
+func ours(layout Layout, pid int) (Found, bool) {
+	env := environ(pid)
+	task := env[envTask]
+	if task == "" || !sameDir(env[envState], layout.State) {
+		return Found{}, false
+	}
+	if !hasName(cmdline(pid), task) {
+		return Found{}, false
+	}
+	ticks, err := readStartTicks(pid)
+	if err != nil {
+		return Found{}, false
+	}
+	return foundAt(task, pid, ticks), true
+}
+
+// sameDir compares directories as text first: the state directory may have
+// been reached through another link.
+func sameDir(a, b string) bool {
+	if filepath.Clean(a) == filepath.Clean(b) {
+		return true
+	}
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+}
+
+// hasName says whether argv is a command line of ours for the task.
+func hasName(argv []string, task string) bool {
+	for i, arg := range argv {
+		if arg == "-name" && i+1 < len(argv) {
+			return argv[i+1] == task // ours comes first, before the operator's args
+		}
+	}
+	return false
+}
+
+// holders lists the processes but this one that have the socket open.
+func holders(socketInode uint64) []int {
+	want := fmt.Sprintf("socket:[%d]", socketInode)
+	var out []int
+	for _, pid := range pids() {
+		if pid != os.Getpid() && hasOpen(pid, want) {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// hasOpen says whether a descriptor of the process points to the link text. A
+// process that may not be looked into, or that ends meanwhile, has none.
+func hasOpen(pid int, link string) bool {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	names, _ := f.Readdirnames(-1)
+	return slices.ContainsFunc(names, func(name string) bool {
+		target, err := os.Readlink(filepath.Join(dir, name))
+		return err == nil && target == link
+	})
+}
+
+func pids() []int {
+	f, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	names, _ := f.Readdirnames(-1)
+	var out []int
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// cmdline is empty for kernel threads, zombies and what may not be read.
+func cmdline(pid int) []string {
+	return splitNul(pid, "cmdline")
+}
+
+func environ(pid int) map[string]string {
+	env := map[string]string{}
+	for _, entry := range splitNul(pid, "environ") {
+		if name, value, ok := strings.Cut(entry, "="); ok {
+			env[name] = value
+		}
+	}
+	return env
+}
+
+func splitNul(pid int, file string) []string {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+	if err != nil || len(data) == 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(data), "\x00"), "\x00")
+}
+
+// program is the name of a process as an operator knows it.
+func program(pid int) string {
+	if argv := cmdline(pid); len(argv) > 0 {
+		// A process may have rewritten its arguments into a title
+		// ("nginx: master process …"): the first word names it still.
+		if words := strings.Fields(argv[0]); len(words) > 0 {
+			return strings.TrimSuffix(filepath.Base(words[0]), ":")
+		}
+	}
+	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(comm))
+}
+
+// readStartTicks reads field 22 of /proc/PID/stat (proc_pid_stat(5)). Fields
+// are counted from the last parenthesis: the program's name before it may hold
+// anything.
+func readStartTicks(pid int) (uint64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	return parseStartTicks(data)
+}
+
+func parseStartTicks(stat []byte) (uint64, error) {
+	const fieldsAfterName = 22 - 3
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) <= fieldsAfterName {
+		return 0, errors.New("process status is cut short")
+	}
+	return strconv.ParseUint(string(fields[fieldsAfterName]), 10, 64)
+}
+
+// startedAt is the wall clock's time of a start, to a hundredth of a second, or
+// zero when the time of the boot cannot be read.
+func startedAt(ticks uint64) time.Time {
+	data, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return time.Time{}
+	}
+	for line := range strings.Lines(string(data)) {
+		if boot, ok := strings.CutPrefix(line, "btime "); ok {
+			seconds, err := strconv.ParseInt(strings.TrimSpace(boot), 10, 64)
+			if err != nil {
+				return time.Time{}
+			}
+			return time.Unix(seconds, 0).Add(time.Duration(ticks) * time.Second / ticksPerSecond).UTC()
+		}
+	}
+	return time.Time{}
+}

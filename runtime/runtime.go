@@ -1,0 +1,244 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// DefaultPortRange is where host ports are allocated from.
+var DefaultPortRange = PortRange{First: 20000, Last: 32000}
+
+// ErrClosed is returned by everything that needs an open Runtime.
+var ErrClosed = errors.New("runtime is closed")
+
+// Options of a Runtime. All but Layout may be left out.
+type Options struct {
+	// Layout says where state and sockets are; absolute paths.
+	Layout Layout
+	// Log gets what no operator of a single task needs; nil logs nothing.
+	Log hclog.Logger
+	// LogMaxSize limits each log file, in bytes; zero means 10 MiB.
+	LogMaxSize int64
+	// Sandbox puts QEMU under its seccomp filter where it was built with one.
+	Sandbox bool
+	// DynamicPorts is where host ports are allocated from; zero means
+	// 20000-32000. Ports that were given stay as they are.
+	DynamicPorts PortRange
+	// Fingerprint knows the emulators; nil makes one. One that is given is its
+	// giver's to close.
+	Fingerprint *Fingerprint
+	// Poke is called after anything changed by itself: an exit, QMP's answer,
+	// a pause. It must not block. Nil calls nothing.
+	Poke func()
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = hclog.NewNullLogger()
+	}
+	o = o.tuned(o.tuning())
+	if o.Fingerprint == nil {
+		o.Fingerprint = NewFingerprint(o.Layout.EmulatorCache(), o.Log)
+	}
+	if o.Poke == nil {
+		o.Poke = func() {}
+	}
+	return o
+}
+
+// Runtime is the only one who starts, stops and watches the QEMUs of a state
+// directory. It is safe for concurrent use.
+type Runtime struct {
+	options Options
+	tuning  atomic.Pointer[Tuning]
+	layout  Layout
+	log     hclog.Logger
+	store   *Store
+	events  *EventLog
+	ports   *portTable
+	host    string // machine id
+
+	stateLock *lock
+	runLock   *lock // after Open only the keeper's
+
+	// ctx ends with Close; tasks are all goroutines.
+	ctx    context.Context
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+	// ended is what this Runtime made for itself and Close ends as well.
+	ended []func()
+
+	// run is the directory of the sockets and runFault what went wrong when it
+	// was last made anew; only the keeper touches them.
+	run      runDirectory
+	runFault string
+	// directory is what is remembered of the task directory.
+	directory directoryFile
+
+	mu       sync.RWMutex
+	machines map[string]*machine
+	closed   bool
+	// deeds are the calls under way; no new one begins after closed.
+	deeds sync.WaitGroup
+}
+
+// Open takes the locks, reads the records, and takes charge of everything that
+// runs: when it returns, the processes of all tasks are known. Sessions with
+// them come up in the background. ctx bounds the opening only. The error is a
+// *LockedError when another daemon is there.
+func Open(ctx context.Context, options Options) (*Runtime, error) {
+	ownFingerprint := options.Fingerprint == nil
+	options = options.withDefaults()
+	if BootID() == "" {
+		return nil, errors.New("this boot has no id (/proc/sys/kernel/random/boot_id): no process could be told from another")
+	}
+	if err := options.Layout.Prepare(); err != nil {
+		return nil, fmt.Errorf("state and run directories: %w", err)
+	}
+	r := &Runtime{
+		options: options, layout: options.Layout, log: options.Log,
+		store: OpenStore(options.Layout), ports: newPortTable(options.DynamicPorts),
+		host: machineID(), machines: map[string]*machine{}, directory: directoryFile{path: options.Layout.Directory()},
+	}
+	r.Tune(options.tuning())
+	if ownFingerprint {
+		r.ended = append(r.ended, options.Fingerprint.Close)
+	}
+	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if err := r.open(ctx); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	r.tasks.Go(r.keeper)
+	return r, nil
+}
+
+func (r *Runtime) open(ctx context.Context) error {
+	var err error
+	if r.stateLock, err = acquireLock(ctx, r.layout.StateLock()); err != nil {
+		return err
+	}
+	if r.runLock, err = acquireLock(ctx, r.layout.RunLock()); err != nil {
+		return err
+	}
+	if r.events, err = OpenEventLog(r.layout.Events(), r.options.LogMaxSize); err != nil {
+		return fmt.Errorf("event log: %w", err)
+	}
+	stored, err := r.store.Load()
+	if err != nil {
+		return err
+	}
+	r.adopt(stored)
+	r.sweepRunDirectory(ctx)
+	r.run, err = openRunDirectory(r.layout)
+	return err
+}
+
+// Observe tells what is known of every task. It asks nobody: neither QEMU nor
+// a disk can hold it up.
+func (r *Runtime) Observe() map[string]Observation {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	out := make(map[string]Observation, len(r.machines))
+	for name, m := range r.machines {
+		out[name] = m.observe()
+	}
+	return out
+}
+
+// Event appends to the event log and tells the daemon's own log. A log that
+// cannot be written stops nothing.
+func (r *Runtime) Event(kind, task, message string, about map[string]any) {
+	e := LogEvent{Time: time.Now(), Type: kind, Task: task, Message: message, Facts: about}
+	e.tell(r.log)
+	if err := r.events.Append(e); err != nil {
+		r.log.Error("event cannot be written", "type", kind, "task", task, "message", message, "error", err)
+	}
+}
+
+// Close ends all sessions, watches and waits. The VMs stay. A stop under way
+// is left as it is; its intent stays in the record.
+func (r *Runtime) Close() error {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return nil
+	}
+	r.closed = true
+	r.mu.Unlock()
+	r.cancel()
+	for _, end := range r.ended {
+		end()
+	}
+	r.deeds.Wait()
+	r.tasks.Wait()
+	var errs []error
+	for _, m := range r.list() {
+		m.save()
+	}
+	if r.events != nil {
+		errs = append(errs, r.events.Close())
+	}
+	for _, l := range []*lock{r.stateLock, r.runLock} {
+		if l != nil {
+			errs = append(errs, l.release())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// enter begins a call that Close waits for.
+func (r *Runtime) enter() (done func(), err error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.closed {
+		return nil, ErrClosed
+	}
+	r.deeds.Add(1)
+	return r.deeds.Done, nil
+}
+
+// within gives a context that ends with the runtime too.
+func (r *Runtime) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(r.ctx, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}
+
+func (r *Runtime) find(task string) *machine {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.machines[task]
+}
+
+// ensure makes a task known. Nothing is written before its first change.
+func (r *Runtime) ensure(task string) *machine {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.machines[task]
+	if m == nil {
+		m = newMachine(r, &Record{Version: RecordVersion, Task: task})
+		r.machines[task] = m
+	}
+	return m
+}
+
+func (r *Runtime) list() []*machine {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	out := make([]*machine, 0, len(r.machines))
+	for _, m := range r.machines {
+		out = append(out, m)
+	}
+	return out
+}
+
+func (r *Runtime) poke() { r.options.Poke() }

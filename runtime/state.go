@@ -1,0 +1,212 @@
+package runtime
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// File names in the directory of the records.
+const (
+	recordSuffix = ".json"
+	// safeSuffix marks the copy that a durable write leaves on the disk. The
+	// record itself is replaced many times without a sync, and a file system
+	// may present such a file as empty after a power cut; the copy has what
+	// must survive it: ports, pinned format, holds, definitions.
+	safeSuffix    = ".json.durable"
+	corruptSuffix = ".json.corrupt-"
+	// temporaryPrefix begins the names of files being written. No task's name
+	// begins with a dot.
+	temporaryPrefix = "."
+)
+
+// NewerError refuses a record that a later version of this program wrote.
+type NewerError struct {
+	Path    string
+	Version int
+}
+
+func (e *NewerError) Error() string {
+	return fmt.Sprintf("%s has version %d and this program knows records up to version %d: use the newer program again, nothing was touched", e.Path, e.Version, RecordVersion)
+}
+
+// Store keeps one record a task as JSON. Writes of one task must not overlap;
+// different tasks are independent.
+type Store struct {
+	layout Layout
+	now    func() time.Time
+}
+
+// Stored is what a Store holds.
+type Stored struct {
+	Records map[string]*Record
+	// Spare are the safe copies of records that are gone or corrupt. Their
+	// word on processes is old.
+	Spare map[string]*Record
+	// Corrupt says of every record that makes no sense what is wrong with it.
+	Corrupt map[string]error
+	// Untouchable are the records that cannot be read now or are of a newer
+	// version. Neither they nor their processes may be touched.
+	Untouchable map[string]error
+}
+
+// OpenStore makes the store of a state directory, which must exist.
+func OpenStore(layout Layout) *Store {
+	return &Store{layout: layout, now: time.Now}
+}
+
+// Read reads everything and changes nothing.
+func (s *Store) Read() (Stored, error) {
+	out := Stored{Records: map[string]*Record{}, Spare: map[string]*Record{}, Corrupt: map[string]error{}, Untouchable: map[string]error{}}
+	entries, err := os.ReadDir(s.layout.TasksDir())
+	if err != nil {
+		return out, fmt.Errorf("records: %w", err)
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		if task, ok := strings.CutSuffix(name, recordSuffix); ok && !strings.HasPrefix(name, temporaryPrefix) {
+			s.sort(&out, task)
+		}
+	}
+	for _, entry := range entries {
+		task, ok := strings.CutSuffix(entry.Name(), safeSuffix)
+		if !ok || out.Records[task] != nil || out.Untouchable[task] != nil {
+			continue
+		}
+		if spare, err := readRecord(s.safe(task), task); err == nil {
+			out.Spare[task] = spare
+		}
+	}
+	return out, nil
+}
+
+func (s *Store) sort(out *Stored, task string) {
+	record, err := readRecord(s.layout.Record(task), task)
+	var newer *NewerError
+	var unreadable *fs.PathError
+	switch {
+	case err == nil:
+		out.Records[task] = record
+	case errors.Is(err, fs.ErrNotExist): // went away meanwhile
+	case errors.As(err, &newer), errors.As(err, &unreadable):
+		out.Untouchable[task] = err
+	default:
+		out.Corrupt[task] = err
+	}
+}
+
+// Load reads everything, sets corrupt records aside (renamed, never deleted)
+// and removes what interrupted writes left behind.
+func (s *Store) Load() (Stored, error) {
+	out, err := s.Read()
+	if err != nil {
+		return out, err
+	}
+	if err := s.sweep(); err != nil {
+		return out, fmt.Errorf("records: %w", err)
+	}
+	for task, reason := range out.Corrupt {
+		aside := filepath.Join(s.layout.TasksDir(), task+corruptSuffix+s.now().UTC().Format("20060102T150405.000000000"))
+		if err := os.Rename(s.layout.Record(task), aside); err != nil {
+			delete(out.Corrupt, task)
+			out.Untouchable[task] = fmt.Errorf("%w, and it cannot be set aside: %w", reason, err)
+			continue
+		}
+		out.Corrupt[task] = fmt.Errorf("%w; set aside as %s", reason, aside)
+	}
+	return out, nil
+}
+
+// sweep removes files of writes that never finished.
+func (s *Store) sweep() error {
+	entries, err := os.ReadDir(s.layout.TasksDir())
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), temporaryPrefix) {
+			err = errors.Join(err, os.Remove(filepath.Join(s.layout.TasksDir(), entry.Name())))
+		}
+	}
+	return err
+}
+
+// Put replaces the record of a task atomically. A durable write has reached
+// the disk when it returns; any other survives the death of this process but
+// perhaps not a power cut.
+func (s *Store) Put(record *Record, durable bool) error {
+	raw, err := json.MarshalIndent(record, "", " ")
+	if err != nil {
+		return err
+	}
+	raw = append(raw, '\n')
+	if durable {
+		if err := s.replace(s.safe(record.Task), raw, true); err != nil {
+			return fmt.Errorf("record of %s: %w", record.Task, err)
+		}
+	}
+	if err := s.replace(s.layout.Record(record.Task), raw, false); err != nil {
+		return fmt.Errorf("record of %s: %w", record.Task, err)
+	}
+	if !durable {
+		return nil
+	}
+	return syncDir(s.layout.TasksDir())
+}
+
+// Delete removes the record of a task.
+func (s *Store) Delete(task string) error {
+	err := remove(s.layout.Record(task))
+	return errors.Join(err, remove(s.safe(task)))
+}
+
+func (s *Store) safe(task string) string {
+	return filepath.Join(s.layout.TasksDir(), task+safeSuffix)
+}
+
+func (s *Store) replace(path string, raw []byte, sync bool) (err error) {
+	file, err := os.CreateTemp(filepath.Dir(path), temporaryPrefix+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(file.Name())
+		}
+	}()
+	err = file.Chmod(0o600) // whatever the umask took
+	if err == nil {
+		_, err = file.Write(raw)
+	}
+	if err == nil && sync {
+		err = file.Sync()
+	}
+	if closed := file.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+func remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

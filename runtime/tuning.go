@@ -1,0 +1,42 @@
+package runtime
+
+// Tuning is what may be changed while a Runtime runs: it counts for what is
+// started from then on. Zero values mean the defaults that Options name.
+type Tuning struct {
+	LogMaxSize   int64
+	Sandbox      bool
+	DynamicPorts PortRange
+}
+
+// Tune changes what new starts go by. No VM that runs is touched, and no port
+// that was given is taken away.
+func (r *Runtime) Tune(t Tuning) {
+	t = t.withDefaults()
+	r.tuning.Store(&t)
+	r.ports.setRange(t.DynamicPorts)
+	if r.events != nil {
+		r.events.setLimit(t.LogMaxSize)
+	}
+}
+
+func (t Tuning) withDefaults() Tuning {
+	if t.LogMaxSize <= 0 {
+		t.LogMaxSize = DefaultLogMaxSize
+	}
+	if t.DynamicPorts == (PortRange{}) {
+		t.DynamicPorts = DefaultPortRange
+	}
+	return t
+}
+
+// tuning is the part of the options that may change later.
+func (o Options) tuning() Tuning {
+	return Tuning{LogMaxSize: o.LogMaxSize, Sandbox: o.Sandbox, DynamicPorts: o.DynamicPorts}
+}
+
+// tuned are the options with another tuning.
+func (o Options) tuned(t Tuning) Options {
+	t = t.withDefaults()
+	o.LogMaxSize, o.Sandbox, o.DynamicPorts = t.LogMaxSize, t.Sandbox, t.DynamicPorts
+	return o
+}

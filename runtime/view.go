@@ -1,0 +1,111 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"github.com/qemu-reconciler/qemu-reconciler/spec"
+)
+
+// Snapshot is what can be seen from outside the daemon.
+type Snapshot struct {
+	Observations map[string]Observation
+	// DaemonPID is the process that holds the state, or zero.
+	DaemonPID int
+}
+
+// View looks at a state directory without a lock and changes nothing; it is for
+// commands that find no daemon. It must not be called in a process that has
+// the same directory open as a Runtime. A directory that does not exist is
+// empty.
+func View(ctx context.Context, layout Layout) (*Snapshot, error) {
+	out := &Snapshot{Observations: map[string]Observation{}}
+	stored, err := OpenStore(layout).Read()
+	if errors.Is(err, fs.ErrNotExist) {
+		return out, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out.DaemonPID = lockHolder(layout.StateLock())
+	for task, record := range stored.Records {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		out.Observations[task] = viewOf(record)
+	}
+	for task, reason := range stored.Corrupt {
+		record := &Record{Version: RecordVersion, Task: task}
+		if spare := stored.Spare[task]; spare != nil {
+			record = spare.clone()
+		}
+		out.Observations[task] = viewOfLost(layout, record, reason)
+	}
+	for task, reason := range stored.Untouchable {
+		seen := viewOfLost(layout, &Record{Version: RecordVersion, Task: task}, reason)
+		seen.Refused = reason.Error()
+		out.Observations[task] = seen
+	}
+	return out, nil
+}
+
+// viewOfLost is for a task whose record cannot be asked for its process: that
+// is looked for among what runs.
+func viewOfLost(layout Layout, record *Record, reason error) Observation {
+	record.Process = nil
+	observed := Observation{Record: record, Trouble: reason.Error()}
+	if running := FindByName(layout, record.Task); len(running) > 0 {
+		record.Process, observed.Alive = running[0].info(), true
+	}
+	return observed
+}
+
+// viewOf believes the record as far as the process exists.
+func viewOf(record *Record) Observation {
+	info := record.Process
+	if info == nil || !info.exists() {
+		return Observation{Record: record}
+	}
+	return Observation{Record: record, Alive: true, Answering: info.Answered}
+}
+
+// exists says whether this very process runs. One that may not be looked at is
+// taken for running.
+func (p *ProcessInfo) exists() bool {
+	process, err := OpenProcess(p.PID, p.StartTicks, p.BootID)
+	if err == nil {
+		process.Close()
+	}
+	return !errors.Is(err, ErrGone)
+}
+
+// Preview gives the command line that a start would use. rec may be nil for a
+// task that was never started; ports that are still to be allocated are shown
+// as they will be unless somebody has them.
+func (o Options) Preview(task *spec.Task, rec *Record) ([]string, error) {
+	o = o.withDefaults()
+	var had map[string]int
+	var pinned *PinnedFormat
+	if rec != nil {
+		had, pinned = rec.Ports, rec.Format
+	}
+	features, path, err := o.Fingerprint.Features(task.Config.Emulator)
+	if err != nil {
+		return nil, err
+	}
+	image, err := judgeImage(task, pinned)
+	if err != nil {
+		return nil, err
+	}
+	return CommandLine{
+		Program: path, Features: features, Task: task, Sandbox: o.Sandbox,
+		UUID: uuidOf(task, rec, machineID(), o.Layout.State), Format: image.format, BlockDevice: image.blockDevice,
+		Forwards: task.Forwards(o.DynamicPorts.predict(task.Name, task.Dynamic(), had)),
+	}.Argv(), nil
+}
+
+// Preview gives the command line that a start would use; see Options.Preview.
+func (r *Runtime) Preview(task *spec.Task, rec *Record) ([]string, error) {
+	return r.options.tuned(*r.tuning.Load()).Preview(task, rec)
+}

@@ -1,0 +1,94 @@
+package runtime
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+	"time"
+)
+
+// maxAgentLine bounds what a guest may say in one reply. The guest is not
+// trusted; the replies that are asked for are a few dozen bytes.
+const maxAgentLine = 1 << 20
+
+// maxMonitorLine bounds one message of QEMU. The largest honest replies (a
+// query-qmp-schema, a guest's memory map) are well below 1 MiB.
+const maxMonitorLine = 64 << 20
+
+// lineReader reads lines of a bounded length.
+type lineReader struct {
+	buffered *bufio.Reader
+	limit    int
+	long     []byte
+}
+
+func newLineReader(r io.Reader, limit int) *lineReader {
+	return &lineReader{buffered: bufio.NewReaderSize(r, min(limit, 16<<10)), limit: limit}
+}
+
+// next gives a line without its end, valid until the following call. What
+// comes after the last newline is no line.
+func (l *lineReader) next() ([]byte, error) {
+	l.long = l.long[:0]
+	for {
+		part, err := l.buffered.ReadSlice('\n')
+		if len(l.long)+len(part) > l.limit {
+			return nil, fmt.Errorf("a message longer than %d bytes", l.limit)
+		}
+		if err == nil && len(l.long) == 0 {
+			return bytes.TrimRight(part, "\r\n"), nil
+		}
+		l.long = append(l.long, part...)
+		if err == nil {
+			return l.takeLong(), nil
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return nil, err
+		}
+	}
+}
+
+// takeLong gives the assembled line away when it is large, so that one huge
+// reply does not stay in memory for the life of the session.
+func (l *lineReader) takeLong() []byte {
+	line := bytes.TrimRight(l.long, "\r\n")
+	if cap(l.long) > 1<<20 {
+		l.long = nil
+	}
+	return line
+}
+
+// whileIn lets ctx's end, by deadline or by cancellation, end what blocks on a
+// connection; setDeadline is the connection's SetWriteDeadline or
+// SetReadDeadline. The returned function takes the deadline off again and must
+// be called before the connection is used for anything else.
+func whileIn(ctx context.Context, setDeadline func(time.Time) error) (release func()) {
+	deadline, _ := ctx.Deadline()
+	// An error means that the connection is closed, which the read or write
+	// that follows reports.
+	_ = setDeadline(deadline)
+	fired := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = setDeadline(time.Unix(1, 0))
+		close(fired)
+	})
+	return func() {
+		if !stop() {
+			<-fired
+		}
+		_ = setDeadline(time.Time{})
+	}
+}
+
+// ended says whether err is one of the ways in which the other side of a local
+// socket goes away: a QEMU that exits with unread bytes in its queue resets
+// the connection instead of ending it.
+func ended(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed)
+}
