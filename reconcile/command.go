@@ -1,0 +1,309 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/qemu-reconciler/qemu-reconciler/runtime"
+	"github.com/qemu-reconciler/qemu-reconciler/spec"
+)
+
+// ErrNothingHeld is the answer to an approval that finds nothing to approve.
+var ErrNothingHeld = errors.New("no removal is held, so there is nothing to approve")
+
+// UnknownTaskError names tasks of a command that neither a file nor a record
+// knows.
+type UnknownTaskError struct{ Names []string }
+
+// Error implements error.
+func (e *UnknownTaskError) Error() string {
+	return "unknown task: " + strings.Join(e.Names, ", ")
+}
+
+// TaskError says why a command could not be carried out for a task.
+type TaskError struct{ Task, Reason string }
+
+// Error implements error.
+func (e *TaskError) Error() string { return e.Task + ": " + e.Reason }
+
+// StopTasks holds tasks stopped until StartTasks, or until they are removed.
+// With wait it returns when their VMs are off.
+func (e *Engine) StopTasks(ctx context.Context, names []string, wait bool) error {
+	if err := e.known(ctx, names); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := e.setHeld(name, true); err != nil {
+			return err
+		}
+	}
+	e.Poke()
+	if !wait {
+		return nil
+	}
+	return e.await(ctx, names, func(t *TaskStatus) (bool, error) { return t.PID == 0 && t.Phase != PhaseStopping, nil })
+}
+
+// StartTasks lifts the operator's hold and starts what is down, whatever the
+// restart policy thinks of it. With wait it returns when QMP has answered.
+func (e *Engine) StartTasks(ctx context.Context, names []string, wait bool) error {
+	return e.ask(ctx, names, AskStart, wait)
+}
+
+// RestartTasks stops and starts tasks now, as gracefully as their definitions
+// say; one that is down is started. With wait it returns when QMP has answered
+// in the new processes.
+func (e *Engine) RestartTasks(ctx context.Context, names []string, wait bool) error {
+	return e.ask(ctx, names, AskRestart, wait)
+}
+
+func (e *Engine) ask(ctx context.Context, names []string, ask Ask, wait bool) error {
+	if err := e.known(ctx, names); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := e.startable(name); err != nil {
+			return err
+		}
+	}
+	before := map[string]int{}
+	for _, name := range names {
+		t, _ := e.task(name)
+		if ask == AskRestart {
+			before[name] = t.PID
+		}
+		if err := e.setHeld(name, false); err != nil {
+			return err
+		}
+		e.mu.Lock()
+		delete(e.faults, name)
+		if ask == AskRestart || t.PID == 0 {
+			e.asked[name] = ask
+		}
+		e.mu.Unlock()
+	}
+	e.Poke()
+	if !wait {
+		return nil
+	}
+	return e.await(ctx, names, func(t *TaskStatus) (bool, error) {
+		waiting, fault := e.isAsked(t.Name)
+		if fault != "" {
+			return true, &TaskError{Task: t.Name, Reason: fault}
+		}
+		if waiting || t.PID != 0 && t.PID == before[t.Name] {
+			return false, nil
+		}
+		switch t.Phase {
+		case PhaseRunning:
+			return true, nil
+		case PhaseBackoff, PhaseFailed:
+			return true, &TaskError{Task: t.Name, Reason: t.Reason}
+		case PhaseStopped:
+			return true, &TaskError{Task: t.Name, Reason: "it has ended again: " + t.Reason}
+		}
+		return false, nil
+	})
+}
+
+// Approve lets held removals go. Only the brake on mass removals holds any for
+// approval; those that wait for a broken file are released by mending it.
+func (e *Engine) Approve() ([]string, error) { return nil, ErrNothingHeld }
+
+// StopAll stops every VM gracefully, and starts none any more. It returns when
+// all are off.
+func (e *Engine) StopAll(ctx context.Context) error {
+	e.mu.Lock()
+	e.stop = true
+	e.mu.Unlock()
+	e.Poke()
+	for {
+		e.mu.Lock()
+		left := []string{}
+		w, verdicts := e.judgeNow()
+		for _, v := range verdicts {
+			o := w.Observed[v.Task]
+			if o.Alive && o.Refused == "" && !v.Hidden || e.busy[v.Task] != StepNone {
+				left = append(left, v.Task)
+			}
+		}
+		passed := e.passed
+		e.mu.Unlock()
+		if len(left) == 0 {
+			return nil
+		}
+		select {
+		case <-passed:
+		case <-ctx.Done():
+			return fmt.Errorf("still running: %s", strings.Join(left, ", "))
+		}
+	}
+}
+
+// Settled returns the status as soon as everything has converged, or nothing
+// more will happen by itself, or ctx is done.
+func (e *Engine) Settled(ctx context.Context) Status {
+	for {
+		e.mu.Lock()
+		w, verdicts := e.judgeNow()
+		status := e.statusOf(w, verdicts)
+		moving := e.looksDone == 0 || e.look || len(e.busy) > 0 || w.Set.Unsettled
+		for _, v := range verdicts {
+			moving = moving || !v.Hidden && !v.Converged && !v.Final
+		}
+		passed := e.passed
+		e.mu.Unlock()
+		if !moving {
+			return status
+		}
+		select {
+		case <-passed:
+		case <-ctx.Done():
+			return status
+		}
+	}
+}
+
+// await looks after every pass until each task is done or failed.
+func (e *Engine) await(ctx context.Context, names []string, done func(*TaskStatus) (bool, error)) error {
+	var failures []error
+	left := slices.Clone(names)
+	for {
+		e.mu.Lock()
+		passed := e.passed
+		e.mu.Unlock()
+		status := e.Status()
+		left = slices.DeleteFunc(left, func(name string) bool {
+			i := slices.IndexFunc(status.Tasks, func(t TaskStatus) bool { return t.Name == name })
+			t := &TaskStatus{Name: name, Desired: "absent", Phase: PhaseStopped, Reason: "no task file defines it any more"}
+			if i >= 0 {
+				t = &status.Tasks[i]
+			}
+			ok, err := done(t)
+			if err != nil {
+				failures = append(failures, err)
+			}
+			return ok
+		})
+		if len(left) == 0 {
+			return errors.Join(failures...)
+		}
+		select {
+		case <-passed:
+		case <-ctx.Done():
+			return fmt.Errorf("not done yet: %s: %w", strings.Join(left, ", "), ctx.Err())
+		}
+	}
+}
+
+// known refuses names that nobody knows. Before it does, it looks at the
+// directory once more: the file may have been dropped this instant.
+func (e *Engine) known(ctx context.Context, names []string) error {
+	if len(e.strangers(names)) == 0 {
+		return nil
+	}
+	if err := e.nextLook(ctx); err != nil {
+		return err
+	}
+	if unknown := e.strangers(names); len(unknown) > 0 {
+		return &UnknownTaskError{Names: unknown}
+	}
+	return nil
+}
+
+func (e *Engine) strangers(names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		_, ok := e.task(name)
+		return ok
+	})
+}
+
+// nextLook returns after a pass that began to read the directory after the
+// call.
+func (e *Engine) nextLook(ctx context.Context) error {
+	e.mu.Lock()
+	mine := e.looksBegun + 1
+	e.mu.Unlock()
+	e.PokeFiles(false)
+	for {
+		e.mu.Lock()
+		done, passed := e.looksDone >= mine, e.passed
+		e.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-passed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (e *Engine) task(name string) (TaskStatus, bool) {
+	status := e.Status()
+	i := slices.IndexFunc(status.Tasks, func(t TaskStatus) bool { return t.Name == name })
+	if i < 0 {
+		return TaskStatus{}, false
+	}
+	return status.Tasks[i], true
+}
+
+// startable refuses to start what the files want stopped, or what they do not
+// define soundly.
+func (e *Engine) startable(name string) error {
+	t, _ := e.task(name)
+	switch {
+	case t.Desired == spec.StateStopped:
+		return &TaskError{name, fmt.Sprintf("its file says state = \"stopped\"; edit %s to start it", t.File)}
+	case t.Desired == "absent":
+		return &TaskError{name, "no task file defines it any more; put it back to start it"}
+	case t.Phase == PhaseFailed && t.UUID == "" && t.LastExit == nil:
+		return &TaskError{name, t.Reason}
+	}
+	return nil
+}
+
+func (e *Engine) setHeld(name string, held bool) error {
+	e.mu.Lock()
+	w, verdicts := e.judgeNow()
+	e.mu.Unlock()
+	o := w.Observed[name]
+	if o.Record == nil && !held || o.Record != nil && o.Record.Held == held && !(o.Record.GaveUp && !held) {
+		return nil
+	}
+	var want *Want
+	for _, v := range verdicts {
+		if v.Task == name {
+			want = v.Want
+		}
+	}
+	err := e.cfg.Machines.Update(name, func(r *runtime.Record) {
+		r.Held = held
+		if !held {
+			r.GaveUp, r.Attempts = false, nil
+		}
+		if r.Wanted == nil && want != nil {
+			r.File, r.Wanted = want.File, want.Task
+		}
+	})
+	if err != nil {
+		return &TaskError{name, err.Error()}
+	}
+	kind, message := "released", "started by the operator"
+	if held {
+		kind, message = "held", "stopped by the operator until `start`"
+	}
+	e.cfg.Machines.Event(kind, name, message, nil)
+	return nil
+}
+
+// isAsked says whether an ask was not taken up yet, and why its step failed.
+func (e *Engine) isAsked(name string) (waiting bool, fault string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.asked[name] != "", e.faults[name].Reason
+}

@@ -1,0 +1,341 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/qemu-reconciler/qemu-reconciler/runtime"
+	"github.com/qemu-reconciler/qemu-reconciler/spec"
+)
+
+// unsettledDelay is how soon the directory is looked at again while a file in
+// it is being written; the wait doubles up to unsettledMaxDelay, since some
+// writers take long and some never end.
+const (
+	unsettledDelay    = 10 * time.Millisecond
+	unsettledMaxDelay = time.Second
+)
+
+// The defaults of Config. A start is a fork and an exec; the guests that follow
+// compete for the host's CPUs whatever this limit is.
+const (
+	defaultResync      = 30 * time.Second
+	defaultMaxParallel = 8
+)
+
+// brokenDelay is how soon the directory is looked at again while a file in it
+// has errors: what is wrong may be mended elsewhere, e.g. by an image that
+// arrives.
+const brokenDelay = 5 * time.Second
+
+// errNotRead stands for the content of the directory before the first pass, so
+// that nobody takes what runs for unknown or removed meanwhile.
+var errNotRead = errors.New("it was not read yet")
+
+// Machines is the runtime as the engine uses it; *runtime.Runtime is the one
+// there is.
+type Machines interface {
+	Observe() map[string]runtime.Observation
+	Start(ctx context.Context, req runtime.StartRequest) error
+	Stop(ctx context.Context, task string, req runtime.StopRequest) error
+	Update(task string, change func(*runtime.Record)) error
+	Forget(task string) error
+	Preview(task *spec.Task, rec *runtime.Record) ([]string, error)
+	Event(kind, task, message string, facts map[string]any)
+}
+
+// Loader gives the desired set; *spec.Loader is the one there is.
+type Loader interface {
+	// Load reads what changed and returns the whole.
+	Load() *spec.Set
+	// Recheck makes the next Load judge anew what failed for the host's sake.
+	Recheck()
+}
+
+// Config is what an Engine needs. The zero values of Resync and MaxParallel
+// mean their defaults.
+type Config struct {
+	Loader   Loader
+	Machines Machines
+	// HostName, VMsDir, StateDir, Version and PID are shown by status.
+	HostName, VMsDir, StateDir, Version string
+	PID                                 int
+	// BootID is the id of this boot of the host.
+	BootID string
+	// Resync is how often everything is looked at though nothing happened;
+	// 30 s by default.
+	Resync time.Duration
+	// MaxParallel is the number of starts at once; 8 by default.
+	MaxParallel int
+	// OnPass is called after every pass; it may be nil. A watchdog feeds on it.
+	OnPass func()
+	Log    hclog.Logger
+}
+
+// Engine keeps the machines in step with the desired set. All methods are safe
+// for concurrent use.
+type Engine struct {
+	cfg  Config
+	poke chan struct{}
+	work sync.WaitGroup
+
+	mu sync.Mutex
+	// starts has room for the starts that may be under way at once.
+	starts chan struct{}
+	look   bool          // the directory is to be read at the next pass
+	lookAt time.Time     // and at the latest then
+	passed chan struct{} // closed and replaced after every pass
+	passes int
+	// looksBegun and looksDone count the passes that read the directory.
+	looksBegun, looksDone int
+
+	set *spec.Set
+	// reserved are the static host ports of the set's tasks, with their owners.
+	reserved map[int]string
+	// unsettled counts the looks in a row that found a file being written.
+	unsettled int
+	event     time.Time
+	absent    map[string]time.Time
+	busy      map[string]Step
+	asked     map[string]Ask
+	faults    map[string]Fault
+	stop      bool // the daemon stops its VMs
+	binding   map[*spec.Definition]binding
+	told      Status // what the narrator has told
+}
+
+// binding is a definition with a certain allocation of ports.
+type binding struct {
+	ports map[string]int
+	task  *spec.Task
+}
+
+// New makes an engine; Run makes it work.
+func New(cfg Config) *Engine {
+	e := &Engine{
+		cfg: cfg, poke: make(chan struct{}, 1), passed: make(chan struct{}),
+		absent: map[string]time.Time{}, busy: map[string]Step{}, asked: map[string]Ask{}, faults: map[string]Fault{},
+		binding: map[*spec.Definition]binding{},
+	}
+	e.Tune(cfg.Resync, cfg.MaxParallel)
+	return e
+}
+
+// Tune changes Config.Resync and Config.MaxParallel of a running engine; zero
+// means their defaults. Starts under way are not counted against a new limit.
+func (e *Engine) Tune(resync time.Duration, maxParallel int) {
+	if resync == 0 {
+		resync = defaultResync
+	}
+	if maxParallel == 0 {
+		maxParallel = defaultMaxParallel
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.cfg.Resync = resync
+	if maxParallel != cap(e.starts) {
+		e.starts = make(chan struct{}, maxParallel)
+	}
+}
+
+// Poke asks for another pass over what is known. It never blocks, and any
+// number of pokes before the pass are one.
+func (e *Engine) Poke() {
+	select {
+	case e.poke <- struct{}{}:
+	default:
+	}
+}
+
+// PokeFiles asks for a pass that reads the directory again. event says that
+// something happened in the directory just now.
+func (e *Engine) PokeFiles(event bool) {
+	e.mu.Lock()
+	e.look = true
+	if event {
+		e.event = time.Now()
+	}
+	e.mu.Unlock()
+	e.Poke()
+}
+
+// Run makes passes until ctx is done. Then steps under way are abandoned where
+// they are, which harms nothing: the next daemon finishes what the records
+// announce. The VMs stay as they are.
+func (e *Engine) Run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer e.work.Wait()
+	defer cancel()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.poke:
+		case <-timer.C:
+		}
+		timer.Reset(time.Until(e.pass(ctx)))
+	}
+}
+
+// pass looks, decides and begins what is to be done; it returns when to look
+// again though nothing happens.
+func (e *Engine) pass(ctx context.Context) time.Time {
+	e.mu.Lock()
+	look := e.look || !time.Now().Before(e.lookAt)
+	e.look = false
+	if look {
+		e.looksBegun++
+	}
+	e.mu.Unlock()
+	var set *spec.Set
+	if look {
+		e.cfg.Loader.Recheck()
+		set = e.cfg.Loader.Load()
+	}
+	e.mu.Lock()
+	if set != nil {
+		e.take(set)
+	}
+	w := e.world(time.Now())
+	e.absent = absentees(w, w.wants())
+	w.Absent = e.absent
+	verdicts := Diff(w)
+	wake := e.lookAt
+	for i := range verdicts {
+		v := &verdicts[i]
+		wake = earlier(wake, v.Wake)
+		if v.Step != StepNone {
+			e.begin(ctx, v)
+		}
+	}
+	status := statusOf(w, verdicts)
+	news := narrate(&e.told, &status)
+	e.told = status
+	e.mu.Unlock()
+	e.tell(news)
+	e.announce()
+	return wake
+}
+
+// take makes a set that was read just now the one in force.
+func (e *Engine) take(set *spec.Set) {
+	e.set = set
+	e.looksDone++
+	e.unsettled++
+	if !set.Unsettled {
+		e.unsettled = 0
+	}
+	e.lookAt = time.Now().Add(e.patience(set))
+	e.reserved = staticPorts(set)
+	maps.DeleteFunc(e.binding, func(d *spec.Definition, _ binding) bool { return !defines(set, d) })
+}
+
+// staticPorts are the host ports that are never allocated to another task.
+func staticPorts(set *spec.Set) map[int]string {
+	out := map[int]string{}
+	for _, d := range set.Definitions {
+		if !d.Here {
+			continue
+		}
+		for _, p := range d.Task.Resources.Ports {
+			if p.Static != 0 {
+				out[p.Static] = d.Task.Name
+			}
+		}
+	}
+	return out
+}
+
+// patience is how long the content of the directory is good for though no
+// event says otherwise.
+func (e *Engine) patience(set *spec.Set) time.Duration {
+	switch {
+	case set.Unsettled:
+		return min(unsettledDelay<<min(e.unsettled, 10), unsettledMaxDelay, e.cfg.Resync)
+	case set.Broken():
+		return min(brokenDelay, e.cfg.Resync)
+	}
+	return e.cfg.Resync
+}
+
+// announce wakes everybody who waits for a pass.
+func (e *Engine) announce() {
+	e.mu.Lock()
+	close(e.passed)
+	e.passed = make(chan struct{})
+	e.passes++
+	e.mu.Unlock()
+	if e.cfg.OnPass != nil {
+		e.cfg.OnPass()
+	}
+}
+
+// world is what is known at this moment. The caller holds e.mu.
+func (e *Engine) world(now time.Time) *World {
+	return &World{
+		Now: now, BootID: e.cfg.BootID, Set: e.set, Observed: e.cfg.Machines.Observe(), LastEvent: e.event,
+		Absent: e.absent, Busy: e.busy, Asked: e.asked, Faults: e.faults, Stopping: e.stop, Bind: e.bind,
+	}
+}
+
+// bind remembers what a definition is with its ports, because binding may
+// evaluate expressions. The caller holds e.mu.
+func (e *Engine) bind(d *spec.Definition, allocated map[string]int) *spec.Task {
+	if b, ok := e.binding[d]; ok && maps.Equal(b.ports, allocated) {
+		return b.task
+	}
+	task, _ := d.Bind(allocated)
+	if task == nil {
+		task = d.Task
+	}
+	e.binding[d] = binding{ports: allocated, task: task}
+	return task
+}
+
+func defines(set *spec.Set, d *spec.Definition) bool {
+	i, found := findDefinition(set.Definitions, d.Task.Name)
+	return found && set.Definitions[i] == d
+}
+
+// Status is how everything stands now. It blocks on nothing but memory.
+func (e *Engine) Status() Status {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w, verdicts := e.judgeNow()
+	return e.statusOf(w, verdicts)
+}
+
+func (e *Engine) statusOf(w *World, verdicts []Verdict) Status {
+	s := statusOf(w, verdicts)
+	s.Host, s.VMsDir, s.StateDir = e.cfg.HostName, e.cfg.VMsDir, e.cfg.StateDir
+	s.Daemon = DaemonStatus{Running: true, PID: e.cfg.PID, Version: e.cfg.Version}
+	s.Converged = s.Converged && e.passes > 0
+	return s
+}
+
+// judgeNow gives the verdicts of this moment over the set of the latest pass.
+// The caller holds e.mu.
+func (e *Engine) judgeNow() (*World, []Verdict) {
+	w := e.world(time.Now())
+	if w.Set == nil {
+		w.Set = &spec.Set{Dir: e.cfg.VMsDir, Err: errNotRead}
+	}
+	return w, Diff(w)
+}
+
+// Plan is what a pass over the directory as it is now would do.
+func (e *Engine) Plan() PlanReport {
+	set := e.cfg.Loader.Load()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w := e.world(time.Now())
+	w.Set = set
+	return Report(set, Diff(w))
+}

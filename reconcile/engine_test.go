@@ -1,0 +1,260 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/qemu-reconciler/qemu-reconciler/runtime"
+	"github.com/qemu-reconciler/qemu-reconciler/spec"
+)
+
+func sortDefinitions(list []*spec.Definition) {
+	slices.SortFunc(list, func(a, b *spec.Definition) int { return strings.Compare(a.Task.Name, b.Task.Name) })
+}
+
+func task(name, rest string) string {
+	return fmt.Sprintf("task %q {\n  config { image_path = \"/img/%s\" }\n%s}\n", name, name, rest)
+}
+
+func expect(t *testing.T, what string, got, want []string) {
+	t.Helper()
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+func stopTakes(d time.Duration) func(*Config, *fakeMachines) {
+	return func(_ *Config, m *fakeMachines) { m.stopTakes = d }
+}
+
+func TestEngineStartsEditsAndRemoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, map[string]string{"a.hcl": task("a", ""), "b.hcl": task("b", "")}, stopTakes(2*time.Second))
+		defer h.stop()
+		synctest.Wait()
+		expect(t, "started", h.log(&h.machines.started), []string{"a@0.0s", "b@0.0s"})
+		if s := h.Status(); !s.Converged || len(s.Tasks) != 2 {
+			t.Fatalf("not converged after the first start: %+v", s)
+		}
+
+		h.write("a.hcl", task("a", "resources { memory = 1024 }\n"))
+		time.Sleep(3 * time.Second)
+		expect(t, "stopped", h.log(&h.machines.stopped), []string{"a@2.0s"})
+		expect(t, "started", h.log(&h.machines.started), []string{"a@2.0s"})
+
+		h.write("b.hcl", "")
+		time.Sleep(10 * time.Second)
+		expect(t, "stopped", h.log(&h.machines.stopped), []string{"b@5.5s"})
+		if s := h.Status(); !s.Converged || len(s.Tasks) != 1 {
+			t.Errorf("b is not forgotten: %+v", s.Tasks)
+		}
+	})
+}
+
+func TestEngineRemovalWaitsForAQuietDirectory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, map[string]string{"a.hcl": task("a", "")}, nil)
+		defer h.stop()
+		synctest.Wait()
+		h.write("a.hcl", "")
+		for range 10 {
+			time.Sleep(400 * time.Millisecond)
+			h.PokeFiles(true)
+		}
+		expect(t, "stopped while events came", h.log(&h.machines.stopped), nil)
+		h.write("a.hcl", task("a", ""))
+		time.Sleep(5 * time.Second)
+		expect(t, "stopped though it is back", h.log(&h.machines.stopped), nil)
+		h.write("a.hcl", "")
+		time.Sleep(5 * time.Second)
+		expect(t, "stopped", h.log(&h.machines.stopped), []string{"a@9.5s"})
+	})
+}
+
+func TestEngineBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, map[string]string{"a.hcl": task("a", "restart { max_delay = \"4s\" }\n")}, nil)
+		defer h.stop()
+		synctest.Wait()
+		for range 6 {
+			h.machines.end("a", runtime.CauseCrashed, "")
+			if s := h.Status(); s.Tasks[0].Converged {
+				t.Errorf("a crashed VM has converged: %+v", s.Tasks[0])
+			}
+			time.Sleep(5 * time.Second)
+		}
+		// The first restart is at once, then 1, 2, 4 and 4 seconds after the exit.
+		expect(t, "started", h.log(&h.machines.started),
+			[]string{"a@0.0s", "a@0.0s", "a@6.0s", "a@12.0s", "a@19.0s", "a@24.0s", "a@29.0s"})
+		if s := h.Status(); s.Tasks[0].Restarts != 6 {
+			t.Errorf("restarts = %d, want 6", s.Tasks[0].Restarts)
+		}
+		// Ten minutes of health, and the next crash is the first again.
+		time.Sleep(11 * time.Minute)
+		h.machines.end("a", runtime.CauseCrashed, "")
+		synctest.Wait()
+		expect(t, "started after health", h.log(&h.machines.started), []string{"a@690.0s"})
+	})
+}
+
+func TestEngineCommands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, map[string]string{"a.hcl": task("a", ""), "off.hcl": task("off", "state = \"stopped\"\n")}, stopTakes(time.Second))
+		defer h.stop()
+		synctest.Wait()
+		h.log(&h.machines.started)
+		ctx := t.Context()
+		if err := h.RestartTasks(ctx, []string{"a"}, true); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, "restart", h.log(&h.machines.started), []string{"a@1.0s"})
+		if err := h.StopTasks(ctx, []string{"a"}, true); err != nil {
+			t.Fatal(err)
+		}
+		s := h.Status()
+		if got := s.Tasks[0]; got.Phase != PhaseStopped || got.Reason != "held by operator" || !got.Converged || !s.Converged {
+			t.Errorf("a held task is %+v", got)
+		}
+		time.Sleep(time.Hour)
+		expect(t, "started though held", h.log(&h.machines.started), nil)
+		if err := h.StartTasks(ctx, []string{"a"}, true); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, "start", h.log(&h.machines.started), []string{"a@3602.0s"})
+
+		var unknown *UnknownTaskError
+		if err := h.StopTasks(ctx, []string{"a", "nobody"}, true); !errors.As(err, &unknown) {
+			t.Errorf("unknown task: %v", err)
+		}
+		if n := len(h.log(&h.machines.stopped)); n != 2 {
+			t.Errorf("%d stops; a command with an unknown name among its names does nothing", n)
+		}
+		var refused *TaskError
+		if err := h.StartTasks(ctx, []string{"off"}, true); !errors.As(err, &refused) {
+			t.Errorf("state = stopped is started: %v", err)
+		}
+		if _, err := h.Approve(); !errors.Is(err, ErrNothingHeld) {
+			t.Errorf("approve: %v", err)
+		}
+	})
+}
+
+func TestEngineStartTellsFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, map[string]string{"a.hcl": task("a", "")}, nil)
+		defer h.stop()
+		synctest.Wait()
+		if err := h.StopTasks(t.Context(), []string{"a"}, true); err != nil {
+			t.Fatal(err)
+		}
+		h.machines.mu.Lock()
+		h.machines.failStart["a"] = errors.New("tcp port 22022 is held by pid 7 (sshd)")
+		h.machines.mu.Unlock()
+		err := h.StartTasks(t.Context(), []string{"a"}, true)
+		if err == nil || !strings.Contains(err.Error(), "sshd") {
+			t.Errorf("start of a VM that cannot start: %v", err)
+		}
+	})
+}
+
+// What could not be started again is not stopped for a restart.
+func TestEngineProvesTheNewBeforeItStopsTheOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, map[string]string{"a.hcl": task("a", "")}, nil)
+		defer h.stop()
+		synctest.Wait()
+		h.machines.mu.Lock()
+		h.machines.failStart["a"] = errors.New("image /img/a does not exist")
+		h.machines.mu.Unlock()
+		err := h.RestartTasks(t.Context(), []string{"a"}, true)
+		if err == nil || !strings.Contains(err.Error(), "/img/a does not exist") {
+			t.Errorf("restart: %v", err)
+		}
+		h.write("a.hcl", task("a", "resources { memory = 1024 }\n"))
+		time.Sleep(59 * time.Second) // between two of the tries
+		s := h.Status()
+		if got := s.Tasks[0]; got.Phase != PhaseRunning || got.Converged || !strings.Contains(got.Reason, "/img/a does not exist") || len(got.Pending) != 1 {
+			t.Errorf("the old VM stays and says why: %+v", got)
+		}
+		expect(t, "stopped", h.log(&h.machines.stopped), nil)
+	})
+}
+
+func TestEngineStopAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, map[string]string{"a.hcl": task("a", ""), "b.hcl": task("b", "")}, stopTakes(3*time.Second))
+		defer h.stop()
+		synctest.Wait()
+		if err := h.StopAll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, "stopped", h.log(&h.machines.stopped), []string{"a@3.0s", "b@3.0s"})
+		h.log(&h.machines.started)
+		time.Sleep(time.Hour)
+		expect(t, "started after StopAll", h.log(&h.machines.started), nil)
+	})
+}
+
+func TestEngineSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, map[string]string{"a.hcl": task("a", ""), "bad.hcl": "task {"}, nil)
+		defer h.stop()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		s := h.Settled(ctx)
+		if ctx.Err() != nil || s.Converged {
+			t.Errorf("a broken file does not mend itself, so waiting ends: %v, converged %t", ctx.Err(), s.Converged)
+		}
+		if len(s.Tasks) != 1 || s.Tasks[0].Phase != PhaseRunning {
+			t.Errorf("the sound task runs: %+v", s.Tasks)
+		}
+	})
+}
+
+func TestEngineLimitsStartsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		files := map[string]string{}
+		for i := range 20 {
+			files[fmt.Sprintf("%d.hcl", i)] = task(fmt.Sprintf("t%d", i), "")
+		}
+		h := newHouse(t, files, func(c *Config, m *fakeMachines) {
+			c.MaxParallel, m.startTakes = 3, time.Second
+		})
+		defer h.stop()
+		time.Sleep(time.Minute)
+		h.machines.mu.Lock()
+		defer h.machines.mu.Unlock()
+		if h.machines.most != 3 || len(h.machines.started) != 20 {
+			t.Errorf("%d starts, %d at once; want 20, 3", len(h.machines.started), h.machines.most)
+		}
+	})
+}
+
+// At rest nothing is done but the resync: that is what keeps a host with many
+// VMs quiet.
+func TestEngineRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, map[string]string{"a.hcl": task("a", "")}, nil)
+		defer h.stop()
+		time.Sleep(time.Minute + time.Second)
+		passes, loads := h.counts()
+		time.Sleep(10 * time.Minute)
+		morePasses, moreLoads := h.counts()
+		if n := morePasses - passes; n != 20 {
+			t.Errorf("%d passes in 10 minutes of rest, want one a resync", n)
+		}
+		if n := moreLoads - loads; n != 20 {
+			t.Errorf("%d looks at the directory in 10 minutes, want 20", n)
+		}
+	})
+}

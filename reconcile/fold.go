@@ -1,0 +1,167 @@
+package reconcile
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/qemu-reconciler/qemu-reconciler/runtime"
+	"github.com/qemu-reconciler/qemu-reconciler/spec"
+)
+
+// statusOf folds the verdicts of a world into a status. It speaks to nobody,
+// so a stuck guest cannot hang it.
+func statusOf(w *World, verdicts []Verdict) Status {
+	s := Status{
+		Format: 1, VMsDir: w.Set.Dir, Converged: w.Set.Err == nil && !w.Set.Unsettled,
+		Unsettled: w.Set.Writing, Tasks: []TaskStatus{}, Files: []FileStatus{}, HeldRemovals: []string{},
+	}
+	if w.Set.Err != nil {
+		s.DirError = w.Set.Err.Error()
+	}
+	known := map[string]bool{}
+	for _, v := range verdicts {
+		if v.Hidden {
+			continue
+		}
+		known[v.Task] = true
+		s.Tasks = append(s.Tasks, taskStatus(&v, w.Observed[v.Task]))
+		s.Converged = s.Converged && v.Converged
+		if v.Change.Action == ActionHeld {
+			s.HeldRemovals = append(s.HeldRemovals, v.Task)
+		}
+	}
+	for _, f := range w.Set.Files {
+		if len(f.Errors)+len(f.Warnings) == 0 {
+			continue
+		}
+		s.Files = append(s.Files, FileStatus{Path: f.Path, Errors: orEmpty(f.Errors), Warnings: orEmpty(f.Warnings)})
+		s.Converged = s.Converged && len(f.Errors) == 0
+		s.Tasks = append(s.Tasks, unstarted(f, known)...)
+	}
+	slices.SortFunc(s.Tasks, func(a, b TaskStatus) int { return strings.Compare(a.Name, b.Name) })
+	return s
+}
+
+// unstarted are the tasks that have an error and no last good definition: they
+// are listed so that nobody looks for them in vain.
+func unstarted(f spec.File, known map[string]bool) []TaskStatus {
+	var out []TaskStatus
+	for _, name := range f.Faulty {
+		if known[name] {
+			continue
+		}
+		known[name] = true
+		t := TaskStatus{Name: name, File: f.Path, Desired: spec.StateRunning, Phase: PhaseFailed,
+			Reason: f.Errors[0].Error(), Ports: []PortStatus{}, Pending: []FieldChange{}}
+		for _, d := range f.Errors {
+			if d.Task == name {
+				t.Reason = d.Error()
+				break
+			}
+		}
+		out = append(out, t)
+	}
+	return out
+}
+
+func taskStatus(v *Verdict, o runtime.Observation) TaskStatus {
+	t := TaskStatus{Name: v.Task, Desired: v.Desired, Phase: v.Phase, Reason: v.Reason, Converged: v.Converged,
+		Pending: []FieldChange{}, Ports: []PortStatus{}}
+	if v.Want != nil {
+		t.File, t.Meta = v.Want.File, v.Want.Task.Meta
+		t.Ports = portStatus(v.Want.Task, ports(o.Record))
+	}
+	if o.Alive && v.Change.Action != ActionStop {
+		t.Pending = append(t.Pending, v.Change.Fields...)
+	}
+	rec := o.Record
+	if rec == nil {
+		return t
+	}
+	t.UUID, t.Restarts, t.Reboots, t.LastExit = rec.UUID, rec.Restarts, rec.Reboots, exitStatus(rec.LastExit)
+	if v.Want == nil {
+		t.File = rec.File
+	}
+	if rec.Format != nil {
+		t.ImageFormat = rec.Format.Format
+	}
+	if p := rec.Process; o.Alive && p != nil {
+		started := p.StartedAt.UTC()
+		t.PID, t.StartedAt, t.ImageFormat = p.PID, &started, p.Format
+		if rec.Applied != nil {
+			t.Ports = portStatus(rec.Applied, rec.Ports)
+		}
+	}
+	return t
+}
+
+func portStatus(task *spec.Task, allocated map[string]int) []PortStatus {
+	out := make([]PortStatus, 0, len(task.Resources.Ports))
+	for _, p := range task.Resources.Ports {
+		host := p.Static
+		if host == 0 {
+			host = allocated[p.Label]
+		}
+		out = append(out, PortStatus{Label: p.Label, HostIP: p.HostIP, Host: host,
+			Guest: task.Config.PortMap[p.Label], Protocols: orEmpty(p.Protocols)})
+	}
+	return out
+}
+
+func exitStatus(e *runtime.Exit) *ExitStatus {
+	if e == nil {
+		return nil
+	}
+	return &ExitStatus{At: e.At.UTC(), Cause: e.Cause, Code: e.Code, Signal: e.Signal, Rung: e.Rung,
+		Seconds: e.Seconds, Words: e.Words}
+}
+
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+// Offline is the status and the plan without a daemon: the same judgement over
+// a read-only view.
+type Offline struct {
+	Set      *spec.Set
+	Observed map[string]runtime.Observation
+	// HostName, StateDir and Version are shown as they are.
+	HostName, StateDir, Version string
+	BootID                      string
+	// DaemonPID is a daemon that runs but did not answer; zero for none.
+	DaemonPID int
+	Now       time.Time
+}
+
+func (o Offline) world() *World {
+	w := &World{Now: o.Now, BootID: o.BootID, Set: o.Set, Observed: o.Observed}
+	// What is missing now would be removed: there is no daemon whose waiting
+	// could be waited for.
+	w.Absent = map[string]time.Time{}
+	for name := range o.Observed {
+		w.Absent[name] = o.Now.Add(-RemovalSettle)
+	}
+	return w
+}
+
+// Status is what `status` shows.
+func (o Offline) Status() Status {
+	w := o.world()
+	s := statusOf(w, Diff(w))
+	s.Host, s.StateDir = o.HostName, o.StateDir
+	s.Daemon = DaemonStatus{Running: o.DaemonPID != 0, PID: o.DaemonPID, Version: o.Version}
+	if o.DaemonPID == 0 {
+		s.Daemon.Version = ""
+	}
+	return s
+}
+
+// Plan is what `plan` shows.
+func (o Offline) Plan() PlanReport {
+	w := o.world()
+	return Report(w.Set, Diff(w))
+}

@@ -1,0 +1,182 @@
+package reconcile
+
+import (
+	"time"
+
+	"github.com/qemu-reconciler/qemu-reconciler/runtime"
+	"github.com/qemu-reconciler/qemu-reconciler/spec"
+)
+
+// RemovalSettle is how long a task must have been in no file, and the
+// directory without an event, before its VM is stopped. Editors, git checkout
+// and rsync delete before they write; half a second outlasts them.
+const RemovalSettle = 500 * time.Millisecond
+
+// World is everything a pass looks at, as one value: Diff decides from it and
+// from nothing else.
+type World struct {
+	Now time.Time
+	// BootID tells exits of this boot from older ones.
+	BootID string
+	// Set is the latest content of the directory.
+	Set *spec.Set
+	// Observed is what the runtime knows, by task.
+	Observed map[string]runtime.Observation
+	// Absent says since when a recorded task has been in no file.
+	Absent map[string]time.Time
+	// LastEvent is the time of the latest event in the directory.
+	LastEvent time.Time
+	// Busy are the steps in flight, at most one a task.
+	Busy map[string]Step
+	// Asked are the commands of an operator that are not carried out yet.
+	Asked map[string]Ask
+	// Faults are steps that failed and wait before they are tried again.
+	Faults map[string]Fault
+	// Stopping is set when the daemon stops its VMs before it exits.
+	Stopping bool
+	// Bind gives a definition its allocated ports; nil calls Definition.Bind.
+	Bind func(d *spec.Definition, allocated map[string]int) *spec.Task
+}
+
+// Ask is what an operator asked for once, beyond what the files say.
+type Ask string
+
+// The asks.
+const (
+	AskStart   Ask = "start"
+	AskRestart Ask = "restart"
+)
+
+// Fault is a step that failed for a reason of the host, e.g. a full disk.
+type Fault struct {
+	Reason string
+	Until  time.Time
+	// Delay is the wait that led to Until; it doubles with each failure.
+	Delay time.Duration
+	// wanted is the definition it failed for; nil when there was none.
+	wanted *spec.Task
+}
+
+// Want is what is desired of one task.
+type Want struct {
+	Task *spec.Task
+	File string
+	// Definition is nil when the last good definition stands in.
+	Definition *spec.Definition
+	// Stale says why the last good definition stands in; empty when it does
+	// not.
+	Stale string
+}
+
+// wants gives the desired tasks by name, with the last good definition of each
+// task that cannot be judged now.
+func (w *World) wants() map[string]*Want {
+	out := make(map[string]*Want, len(w.Observed))
+	defined := make(map[string]bool, len(w.Observed))
+	if w.Set.Err == nil {
+		for _, d := range w.Set.Definitions {
+			defined[d.Task.Name] = true
+			if d.Here {
+				out[d.Task.Name] = &Want{Task: w.bind(d), File: d.File, Definition: d}
+			}
+		}
+	}
+	unknown := w.unknown()
+	for name, o := range w.Observed {
+		if o.Record == nil || o.Record.Wanted == nil || o.Record.Kept || defined[name] {
+			continue
+		}
+		if stale := unknown(name, o.Record.File); stale != "" {
+			out[name] = &Want{Task: o.Record.Wanted, File: o.Record.File, Stale: stale}
+		}
+	}
+	return out
+}
+
+// unknown says, for a recorded task that no sound definition names, why the
+// directory cannot be asked about it; empty when it says that it is gone.
+func (w *World) unknown() func(name, file string) string {
+	if w.Set.Err != nil {
+		stale := "the task directory cannot be read: " + w.Set.Err.Error()
+		return func(string, string) string { return stale }
+	}
+	broken := map[string]bool{}
+	faulty := map[string]string{}
+	for _, f := range w.Set.Files {
+		if len(f.Errors) == 0 {
+			continue
+		}
+		broken[f.Path] = len(f.Faulty) == 0
+		for _, name := range f.Faulty {
+			faulty[name] = f.Path
+		}
+	}
+	return func(name, file string) string {
+		if at, ok := faulty[name]; ok {
+			return at + " has an error in it"
+		}
+		if broken[file] {
+			return file + " has errors"
+		}
+		return ""
+	}
+}
+
+func (w *World) bind(d *spec.Definition) *spec.Task {
+	var allocated map[string]int
+	if o, ok := w.Observed[d.Task.Name]; ok && o.Record != nil {
+		allocated = o.Record.Ports
+	}
+	if w.Bind != nil {
+		return w.Bind(d, allocated)
+	}
+	task, _ := d.Bind(allocated)
+	if task == nil {
+		return d.Task
+	}
+	return task
+}
+
+// brokenFile names a file with errors; empty when there is none. A task that
+// is missing may be in there.
+func (w *World) brokenFile() string {
+	for _, f := range w.Set.Files {
+		if len(f.Errors) > 0 {
+			return f.Path
+		}
+	}
+	return ""
+}
+
+// absentees says since when each recorded task has been in no file, given what
+// was known of that before. While the directory cannot be read nobody is
+// absent.
+func absentees(w *World, wants map[string]*Want) map[string]time.Time {
+	out := map[string]time.Time{}
+	if w.Set.Err != nil {
+		return out
+	}
+	for name, o := range w.Observed {
+		if o.Record == nil || wants[name] != nil {
+			continue
+		}
+		since, known := w.Absent[name]
+		if !known {
+			since = w.Now
+		}
+		out[name] = since
+	}
+	return out
+}
+
+// removalDue is when the absent task may be stopped, as far as time decides.
+func (w *World) removalDue(name string) time.Time {
+	since := w.Absent[name]
+	if since.IsZero() {
+		since = w.Now
+	}
+	if w.LastEvent.After(since) {
+		since = w.LastEvent
+	}
+	return since.Add(RemovalSettle)
+}
