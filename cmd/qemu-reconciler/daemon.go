@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/qemu-reconciler/qemu-reconciler/reconcile"
+	"github.com/qemu-reconciler/qemu-reconciler/runtime"
+	"github.com/qemu-reconciler/qemu-reconciler/spec"
+)
+
+// closePatience is how long answers under way are waited for at the end.
+const closePatience = time.Second
+
+// daemonProcess is everything that `run` puts together.
+type daemonProcess struct {
+	setup   *setup
+	log     hclog.Logger
+	notify  *notifier
+	feed    time.Duration
+	runtime *runtime.Runtime
+	loader  *spec.Loader
+	engine  *reconcile.Engine
+	// pokeable is the engine once it exists: the runtime speaks before that.
+	pokeable atomic.Pointer[reconcile.Engine]
+	watcher  *reconcile.Watcher
+	control  *http.Server
+	// socket is the loop's once it runs; socketTrouble is why it could not be
+	// made anew.
+	socket        *controlSocket
+	socketTrouble string
+
+	// logLevel is the flag's.
+	logLevel string
+
+	// life ends the loop and the answers under way, not the VMs.
+	life context.Context
+	end  context.CancelFunc
+	work sync.WaitGroup
+}
+
+// openDaemon takes the locks, adopts what runs, and makes everything that the
+// loop needs; ctx is for the opening alone.
+func openDaemon(ctx context.Context, s *setup, log hclog.Logger) (*daemonProcess, error) {
+	d := &daemonProcess{setup: s, log: log, notify: newNotifier(log), feed: watchdogEvery(log)}
+	d.life, d.end = context.WithCancel(context.Background())
+	if err := d.open(ctx); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+func (d *daemonProcess) open(ctx context.Context) (err error) {
+	s, host := d.setup, d.setup.fingerprint(d.log)
+	if d.runtime, err = runtime.Open(ctx, s.runtimeOptions(host, d.log, d.poke)); err != nil {
+		return err
+	}
+	loading := s.loaderOptions(host)
+	loading.Device, loading.Remember = d.runtime.DirectoryDevice(s.dirs.VMs), d.rememberDirectory
+	d.loader = spec.NewLoader(loading)
+	d.engine = reconcile.New(d.engineConfig())
+	d.pokeable.Store(d.engine)
+	if d.watcher, err = reconcile.NewWatcher(s.dirs.VMs, d.engine.PokeFiles, d.log); err != nil {
+		return fmt.Errorf("file events cannot be had: %w (is fs.inotify.max_user_instances used up?)", err)
+	}
+	d.control = newControl(d.life, d.engine)
+	if d.socket, err = listenControl(s.controlSocket(), d.control); err != nil {
+		return err
+	}
+	d.runtime.Event("daemon-started", "", "the daemon is ready", map[string]any{
+		"pid": os.Getpid(), "version": currentBuild().Version, "vms_dir": s.dirs.VMs, "state_dir": s.dirs.State,
+	})
+	return nil
+}
+
+// rememberDirectory notes for the next daemon which file system the task
+// directory is on.
+func (d *daemonProcess) rememberDirectory(device uint64) {
+	if err := d.runtime.RememberDirectory(d.setup.dirs.VMs, device); err != nil {
+		d.log.Warn("it is not written down where the task directory is: after a restart of the daemon, an empty mount point would look like an empty directory", "error", err)
+	}
+}
+
+// passed is called after every pass of the loop.
+func (d *daemonProcess) passed() {
+	d.notify.passed(time.Now(), d.feed)
+	d.mendControl()
+}
+
+func (d *daemonProcess) engineConfig() reconcile.Config {
+	s := d.setup
+	return reconcile.Config{
+		Loader: d.loader, Machines: d.runtime,
+		HostName: s.hostName, VMsDir: s.dirs.VMs, StateDir: s.dirs.State, Version: currentBuild().Version, PID: os.Getpid(),
+		BootID: runtime.BootID(), Resync: s.config.ResyncInterval, MaxParallel: s.config.MaxParallel,
+		OnPass: d.passed, Log: d.log,
+	}
+}
+
+// runtimeOptions are what config.hcl says to the runtime.
+func (s *setup) runtimeOptions(host *runtime.Fingerprint, log hclog.Logger, poke func()) runtime.Options {
+	return runtime.Options{
+		Layout: s.layout(), Log: log, LogMaxSize: s.config.LogMaxSize, Sandbox: s.config.Sandbox,
+		DynamicPorts: runtime.PortRange(s.config.DynamicPorts), Fingerprint: host, Poke: poke,
+	}
+}
+
+func (d *daemonProcess) poke() {
+	if e := d.pokeable.Load(); e != nil {
+		e.Poke()
+	}
+}
+
+// serve starts the loop, the control socket, and the watchdog's pulse.
+func (d *daemonProcess) serve() {
+	d.work.Go(func() { d.engine.Run(d.life) })
+	d.serveControl(d.socket)
+	if d.feed > 0 {
+		d.work.Go(d.pulse)
+	}
+}
+
+// pulse asks for passes so that an idle loop feeds the watchdog, too.
+func (d *daemonProcess) pulse() {
+	tick := time.NewTicker(d.feed)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			d.engine.Poke()
+		case <-d.life.Done():
+			return
+		}
+	}
+}
+
+// untilStopped serves SIGHUP until a signal ends the daemon.
+func (d *daemonProcess) untilStopped(sig *signals) {
+	for {
+		select {
+		case <-sig.stop.Done():
+			return
+		case <-sig.hangup:
+			d.lookAgain()
+		}
+	}
+}
+
+// stopAll is --stop-on-exit; ctx gives up on the rest.
+func (d *daemonProcess) stopAll(ctx context.Context) error {
+	d.log.Info("stopping all VMs before the exit")
+	if err := d.engine.StopAll(ctx); err != nil {
+		return fmt.Errorf("not all VMs were stopped: %w", err)
+	}
+	return nil
+}
+
+// close ends what was opened, the last first; the VMs stay.
+func (d *daemonProcess) close() error {
+	var errs []error
+	d.end()
+	if d.control != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closePatience)
+		defer cancel()
+		if d.control.Shutdown(ctx) != nil {
+			errs = append(errs, d.control.Close())
+		}
+	}
+	if d.watcher != nil {
+		errs = append(errs, d.watcher.Close())
+	}
+	d.work.Wait()
+	if d.socket != nil {
+		d.runtime.Event("daemon-stopped", "", d.farewell(), map[string]any{"pid": os.Getpid()})
+	}
+	if d.runtime != nil {
+		errs = append(errs, d.runtime.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// farewell says what becomes of the VMs, for those who fear for them.
+func (d *daemonProcess) farewell() string {
+	running := 0
+	for _, o := range d.runtime.Observe() {
+		if o.Alive {
+			running++
+		}
+	}
+	if running == 0 {
+		return "the daemon ends; no VM runs"
+	}
+	return fmt.Sprintf("the daemon ends; %d running VMs go on", running)
+}
