@@ -1,0 +1,94 @@
+package e2e
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// Root is the top of the tree, as seen from this package's tests.
+const Root = "../.."
+
+// atOnce is how many tests run at the same time, unless -parallel says
+// otherwise: they wait for guests and timers far more than they compute.
+const atOnce = "8"
+
+// built is the program under test, which is built once a test binary.
+var built, later build
+
+// laterVersion is what the second build of the program says it is.
+const laterVersion = "v99.1.2"
+
+// build is one build of the program.
+type build struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// Main is TestMain for packages that use this one: it removes the programs that
+// were built.
+func Main(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", atOnce); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
+	code := m.Run()
+	for _, b := range []*build{&built, &later} {
+		if b.dir == "" {
+			continue
+		}
+		if err := os.RemoveAll(b.dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
+	os.Exit(code)
+}
+
+// Binary gives the path of the program, built with the race detector.
+func Binary(t testing.TB) string {
+	t.Helper()
+	return built.path(t, "-race")
+}
+
+// LaterBinary gives the path of the program as of another version.
+func LaterBinary(t testing.TB) string {
+	t.Helper()
+	return later.path(t, "-ldflags", "-X main.version="+laterVersion)
+}
+
+func (b *build) path(t testing.TB, flags ...string) string {
+	t.Helper()
+	b.once.Do(func() { b.dir, b.err = makeProgram(flags) })
+	if b.err != nil {
+		t.Fatal(b.err)
+	}
+	return filepath.Join(b.dir, "qemu-reconciler")
+}
+
+func makeProgram(flags []string) (string, error) {
+	dir, err := os.MkdirTemp("", "e2e-bin")
+	if err != nil {
+		return "", err
+	}
+	// The daemon may run as another user, who must get at it.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return dir, err
+	}
+	args := append([]string{"build", "-o", filepath.Join(dir, "qemu-reconciler")}, flags...)
+	cmd := exec.Command("go", append(args, "./cmd/qemu-reconciler")...)
+	cmd.Dir = Root
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return dir, errors.Join(fmt.Errorf("the program does not build: %w\n%s", err, output), os.RemoveAll(dir))
+	}
+	return dir, nil
+}
