@@ -1,0 +1,59 @@
+# Paths in recipes are relative: the tree may be in a directory with spaces.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+# Where the configuration and the unit go; a package has PREFIX=/usr.
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# How long `make demo` runs before it ends by itself; empty: until Ctrl-C.
+DEMO_SECONDS ?=
+# For one test binary. The whole of the tests takes a few minutes on two cores.
+TEST_TIMEOUT ?= 10m
+
+.DEFAULT_GOAL := help
+.PHONY: help build test check demo install clean go needs-test needs-demo
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
+
+build: go ## build bin/qemu-reconciler
+	go build -ldflags '-X main.version=$(VERSION)' -o bin/qemu-reconciler ./cmd/qemu-reconciler
+
+test: go needs-test build/linux-guest ## install what tests need, run all of them on real QEMU
+	go build ./...
+	go test -race -timeout $(TEST_TIMEOUT) ./...
+
+check: go ## gofmt, vet, staticcheck, tidy, govulncheck, architecture
+	@scripts/check.sh
+
+demo: needs-demo build ## boot real VMs from a copy of examples/vms.d (DEMO_SECONDS=20: end by itself)
+	@scripts/demo.sh $(DEMO_SECONDS)
+
+build/linux-guest: ## download a Linux kernel and a busybox for tests
+	@internal/guest/fetch.sh build/linux-guest
+
+install: bin/qemu-reconciler ## install under DESTDIR and PREFIX (default /usr/local)
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(SYSCONFDIR)/qemu-reconciler/vms.d'
+	install -m 0755 bin/qemu-reconciler '$(DESTDIR)$(PREFIX)/bin/qemu-reconciler'
+	install -m 0644 packaging/systemd/qemu-reconciler.service '$(DESTDIR)$(UNITDIR)/qemu-reconciler.service'
+	sed -i 's|^ExecStart=/usr/bin/|ExecStart=$(PREFIX)/bin/|' '$(DESTDIR)$(UNITDIR)/qemu-reconciler.service'
+	install -m 0644 packaging/config.hcl.example '$(DESTDIR)$(SYSCONFDIR)/qemu-reconciler/config.hcl.example'
+
+# Built anew only when it is older than its sources, so that after `make build`
+# a `sudo make install` needs no Go.
+bin/qemu-reconciler: $(shell find cmd reconcile runtime spec -name '*.go') go.mod go.sum
+	$(MAKE) build
+
+clean: ## remove what was built
+	rm -rf bin build
+
+go:
+	@scripts/go-version.sh
+
+needs-test: go
+	@scripts/install-needs.sh test
+
+needs-demo: go
+	@scripts/install-needs.sh demo
