@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -84,17 +85,22 @@ func ListenControl(path string) (net.Listener, error) {
 }
 
 // controlListener removes its path when it is closed: the address that net
-// knows goes through a directory descriptor that is closed by then.
+// knows goes through a directory descriptor that is closed by then. It does so
+// once: servers close a listener again when they are done with it, and by then
+// the path may be its successor's.
 type controlListener struct {
 	net.Listener
-	path string
+	path   string
+	remove sync.Once
 }
 
 func (l *controlListener) Close() error {
 	err := l.Listener.Close()
-	if removed := os.Remove(l.path); removed != nil && !errors.Is(removed, fs.ErrNotExist) && err == nil {
-		err = removed
-	}
+	l.remove.Do(func() {
+		if removed := os.Remove(l.path); removed != nil && !errors.Is(removed, fs.ErrNotExist) && err == nil {
+			err = removed
+		}
+	})
 	return err
 }
 

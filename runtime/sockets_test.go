@@ -125,3 +125,23 @@ func TestSocketsWithoutDirectory(t *testing.T) {
 		t.Errorf("dial: %v", err)
 	}
 }
+
+// A server closes its listener once more when it is done with it: by then the
+// path may be that of the next one.
+func TestListenControlRemovesOnlyItsOwnPath(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control.sock")
+	old, err := ListenControl(path)
+	must(t, err)
+	must(t, old.Close())
+	next, err := ListenControl(path)
+	must(t, err)
+	defer next.Close()
+	if err := old.Close(); err == nil {
+		t.Error("a second close of a listener is an error")
+	}
+	conn, err := DialUnix(t.Context(), path)
+	if err != nil {
+		t.Fatalf("the next socket is gone: %v", err)
+	}
+	must(t, conn.Close())
+}

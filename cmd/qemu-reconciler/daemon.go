@@ -119,10 +119,10 @@ func (d *daemonProcess) poke() {
 	}
 }
 
-// serve starts the loop, the control socket, and the watchdog's pulse.
+// serve starts the control socket, the loop, and the watchdog's pulse.
 func (d *daemonProcess) serve() {
+	d.serveControl(d.socket) // first: from then on it is the loop's to renew
 	d.work.Go(func() { d.engine.Run(d.life) })
-	d.serveControl(d.socket)
 	if d.feed > 0 {
 		d.work.Go(d.pulse)
 	}
