@@ -136,8 +136,8 @@ func (m *machine) adoptRecorded(info *ProcessInfo) {
 	p, err := OpenProcess(info.PID, info.StartTicks, info.BootID)
 	switch {
 	case err == nil:
+		m.tellAdoption(info, "record") // before anything is heard from it
 		m.resume(p)
-		m.tellAdoption(info, "record")
 	case errors.Is(err, ErrGone):
 		m.concludeUnseen(info)
 	default:
@@ -163,8 +163,7 @@ func (m *machine) adoptFound(found Found, by string) {
 		if r.UUID == "" {
 			r.UUID = argumentOf(found.Argv, "-uuid")
 		}
-	})
-	m.tellAdoption(info, by)
+	}, func() { m.tellAdoption(info, by) })
 }
 
 // regain gives the allocated ports of a process that was found: those of the

@@ -61,13 +61,15 @@ func (m *machine) newLife(p *Process) *life {
 	}
 }
 
-// begin takes charge of a process, which edit makes the record's.
-func (m *machine) begin(p *Process, edit func(*Record)) {
+// begin takes charge of a process, which edit makes the record's. tell is called
+// when it is recorded, and before anything can be heard from it.
+func (m *machine) begin(p *Process, edit func(*Record), tell func()) {
 	l := m.newLife(p)
 	own := func() { m.life, m.facts = l, facts{} }
 	if err := m.replace(saveAnyway, edit, own); err != nil {
 		m.log.Error("process cannot be recorded", "pid", p.PID(), "error", err)
 	}
+	tell()
 	m.rt.tasks.Go(func() { m.follow(m.rt.ctx, l) })
 }
 

@@ -190,8 +190,9 @@ func (s *start) launch() error {
 		PID: p.PID(), StartTicks: p.StartTicks(), BootID: BootID(), StartedAt: time.Now().UTC(), Argv: argv,
 		Format: s.command.Format, Forwards: s.command.Forwards, LogOffset: s.offset,
 	}
-	s.m.begin(p, func(r *Record) { r.Process, r.Intent = info, nil })
-	s.m.event(EventStarted, because("started", s.req.Reason), map[string]any{"pid": info.PID})
+	s.m.begin(p, func(r *Record) { r.Process, r.Intent = info, nil }, func() {
+		s.m.event(EventStarted, because("started", s.req.Reason), map[string]any{"pid": info.PID})
+	})
 	s.m.rt.poke()
 	return nil
 }

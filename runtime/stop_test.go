@@ -88,7 +88,7 @@ func TestEndIsNoTrouble(t *testing.T) {
 		l.ensure("vm").begin(p, func(r *Record) {
 			r.Intent, r.LastExit = intent, nil
 			r.Process = &ProcessInfo{PID: p.PID(), StartTicks: p.StartTicks(), BootID: BootID(), Argv: []string{"qemu"}, Answered: true}
-		})
+		}, func() {})
 		return p
 	}
 	quiet := func(what string) {

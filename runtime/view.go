@@ -40,25 +40,32 @@ func View(ctx context.Context, layout Layout) (*Snapshot, error) {
 		if spare := stored.Spare[task]; spare != nil {
 			record = spare.clone()
 		}
-		out.Observations[task] = viewOfLost(layout, record, reason)
+		record.Process = nil
+		out.Observations[task] = Observation{Record: record, Trouble: reason.Error()}
 	}
 	for task, reason := range stored.Untouchable {
-		seen := viewOfLost(layout, &Record{Version: RecordVersion, Task: task}, reason)
-		seen.Refused = reason.Error()
-		out.Observations[task] = seen
+		record := &Record{Version: RecordVersion, Task: task}
+		out.Observations[task] = Observation{Record: record, Trouble: reason.Error(), Refused: reason.Error()}
 	}
+	out.addFound(OurProcesses(layout))
 	return out, nil
 }
 
-// viewOfLost is for a task whose record cannot be asked for its process: that
-// is looked for among what runs.
-func viewOfLost(layout Layout, record *Record, reason error) Observation {
-	record.Process = nil
-	observed := Observation{Record: record, Trouble: reason.Error()}
-	if running := FindByName(layout, record.Task); len(running) > 0 {
-		record.Process, observed.Alive = running[0].info(), true
+// addFound looks for the processes of tasks whose records do not name one: the
+// record is lost, or the daemon was killed before it wrote the pid.
+func (s *Snapshot) addFound(running []Found) {
+	for _, found := range running {
+		o := s.Observations[found.Task]
+		if o.Alive {
+			continue
+		}
+		record := &Record{Version: RecordVersion, Task: found.Task}
+		if o.Record != nil {
+			record = o.Record.clone()
+		}
+		record.Process, o.Record, o.Alive = found.info(), record, true
+		s.Observations[found.Task] = o
 	}
-	return observed
 }
 
 // viewOf believes the record as far as the process exists.

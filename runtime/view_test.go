@@ -31,6 +31,19 @@ func TestView(t *testing.T) {
 	if after := listing(t, l.layout.State); after != before {
 		t.Errorf("looking changed something:\n%s\n%s", before, after)
 	}
+	for what, lose := range map[string]func(){
+		"lost": func() { must(t, os.Remove(l.layout.Record("vm"))) },
+		"announced": func() {
+			must(t, os.WriteFile(l.layout.Record("vm"), []byte(`{"version":1,"task":"vm","intent":{"kind":"start"}}`), 0o600))
+		},
+	} {
+		lose()
+		snapshot, err := View(t.Context(), l.layout)
+		must(t, err)
+		if vm := snapshot.Observations["vm"]; !vm.Alive || vm.Record.Process.PID != info.PID {
+			t.Errorf("a VM whose record is %s is not seen: %s", what, asJSON(snapshot))
+		}
+	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := View(cancelled, l.layout); err == nil {
