@@ -23,7 +23,6 @@ import (
 func TestMonitorOnRealQEMU(t *testing.T) {
 	t.Parallel()
 	vm := startTiny(t, guest.Deaf)
-	vm.says(t, guest.SaysReady) // a firmware that is reset amidst its work resets once more
 	m := vm.connect(t)
 	if !regexp.MustCompile(`^[1-9]\d*\.\d+\.\d+$`).MatchString(m.Version()) {
 		t.Errorf("version %q", m.Version())
@@ -55,6 +54,9 @@ func TestMonitorOnRealQEMU(t *testing.T) {
 	for e := range m.Events() {
 		if age := time.Since(e.At); age < 0 || age > testPatience {
 			t.Errorf("%s is %v old", e.Name, age)
+		}
+		if r, ok := e.Data.(ResetEvent); ok && r.Guest {
+			continue // a firmware that finds itself run before resets once more
 		}
 		names = append(names, e.Name)
 		if s, ok := e.Data.(ShutdownEvent); e.Name == QMPShutdown && (!ok || s.Reason != reasonQuit || s.Guest) {

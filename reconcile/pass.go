@@ -1,0 +1,149 @@
+package reconcile
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"github.com/qemu-reconciler/qemu-reconciler/spec"
+)
+
+// Run makes passes until ctx is done. Then steps under way are abandoned where
+// they are, which harms nothing: the next daemon finishes what the records
+// announce. The VMs stay as they are.
+func (e *Engine) Run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer e.work.Wait()
+	defer cancel()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.poke:
+		case <-timer.C:
+		}
+		timer.Reset(time.Until(e.pass(ctx)))
+	}
+}
+
+// pass looks, decides and begins what is to be done; it returns when to look
+// again though nothing happens.
+func (e *Engine) pass(ctx context.Context) time.Time {
+	e.mu.Lock()
+	look := e.look || !time.Now().Before(e.lookAt)
+	e.look = false
+	if look {
+		e.looksBegun++
+	}
+	e.mu.Unlock()
+	var set *spec.Set
+	if look {
+		e.cfg.Loader.Recheck()
+		set = e.cfg.Loader.Load()
+	}
+	e.mu.Lock()
+	if set != nil {
+		e.take(set)
+	}
+	w := e.world(time.Now())
+	e.absent = absentees(w, w.wants())
+	w.Absent = e.absent
+	verdicts := Diff(w)
+	wake := e.lookAt
+	for i := range verdicts {
+		v := &verdicts[i]
+		wake = earlier(wake, v.Wake)
+		if v.Step != StepNone {
+			e.begin(ctx, v)
+		}
+	}
+	status := statusOf(w, verdicts)
+	news := narrate(&e.told, &status)
+	e.told = status
+	e.mu.Unlock()
+	e.tell(news)
+	e.announce()
+	return wake
+}
+
+// take makes a set that was read just now the one in force.
+func (e *Engine) take(set *spec.Set) {
+	e.set = set
+	e.looksDone++
+	e.unsettled++
+	if !set.Unsettled {
+		e.unsettled = 0
+	}
+	e.lookAt = time.Now().Add(e.patience(set))
+	e.reserved = staticPorts(set)
+	maps.DeleteFunc(e.binding, func(d *spec.Definition, _ binding) bool { return !defines(set, d) })
+}
+
+// staticPorts are the host ports that are never allocated to another task.
+func staticPorts(set *spec.Set) map[int]string {
+	out := map[int]string{}
+	for _, d := range set.Definitions {
+		if !d.Here {
+			continue
+		}
+		for _, p := range d.Task.Resources.Ports {
+			if p.Static != 0 {
+				out[p.Static] = d.Task.Name
+			}
+		}
+	}
+	return out
+}
+
+// patience is how long the content of the directory is good for though no
+// event says otherwise.
+func (e *Engine) patience(set *spec.Set) time.Duration {
+	switch {
+	case set.Unsettled:
+		return min(unsettledDelay<<min(e.unsettled, 10), unsettledMaxDelay, e.cfg.Resync)
+	case set.Broken():
+		return min(brokenDelay, e.cfg.Resync)
+	}
+	return e.cfg.Resync
+}
+
+// announce wakes everybody who waits for a pass.
+func (e *Engine) announce() {
+	e.mu.Lock()
+	close(e.passed)
+	e.passed = make(chan struct{})
+	e.passes++
+	e.mu.Unlock()
+	if e.cfg.OnPass != nil {
+		e.cfg.OnPass()
+	}
+}
+
+// world is what is known at this moment. The caller holds e.mu.
+func (e *Engine) world(now time.Time) *World {
+	return &World{
+		Now: now, BootID: e.cfg.BootID, Set: e.set, Observed: e.cfg.Machines.Observe(), LastEvent: e.event,
+		Absent: e.absent, Busy: e.busy, Asked: e.asked, Faults: e.faults, Stopping: e.stop, Bind: e.bind,
+	}
+}
+
+// bind remembers what a definition is with its ports, because binding may
+// evaluate expressions. The caller holds e.mu.
+func (e *Engine) bind(d *spec.Definition, allocated map[string]int) *spec.Task {
+	if b, ok := e.binding[d]; ok && maps.Equal(b.ports, allocated) {
+		return b.task
+	}
+	task, _ := d.Bind(allocated)
+	if task == nil {
+		task = d.Task
+	}
+	e.binding[d] = binding{ports: allocated, task: task}
+	return task
+}
+
+func defines(set *spec.Set, d *spec.Definition) bool {
+	i, found := findDefinition(set.Definitions, d.Task.Name)
+	return found && set.Definitions[i] == d
+}
