@@ -26,6 +26,7 @@ type daemonProcess struct {
 	log     hclog.Logger
 	notify  *notifier
 	feed    time.Duration
+	host    *runtime.Fingerprint
 	runtime *runtime.Runtime
 	loader  *spec.Loader
 	engine  *reconcile.Engine
@@ -60,6 +61,7 @@ func openDaemon(ctx context.Context, s *setup, log hclog.Logger) (*daemonProcess
 
 func (d *daemonProcess) open(ctx context.Context) (err error) {
 	s, host := d.setup, d.setup.fingerprint(d.log)
+	d.host = host
 	if d.runtime, err = runtime.Open(ctx, s.runtimeOptions(host, d.log, d.poke)); err != nil {
 		return err
 	}
@@ -167,6 +169,9 @@ func (d *daemonProcess) stopAll(ctx context.Context) error {
 func (d *daemonProcess) close() error {
 	var errs []error
 	d.end()
+	if d.host != nil {
+		d.host.Close() // a pass may wait for an emulator that hangs
+	}
 	if d.control != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), closePatience)
 		defer cancel()
