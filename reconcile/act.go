@@ -199,8 +199,12 @@ func (e *Engine) recordDeed(v *Verdict) func(context.Context) error {
 // keep lets go of a VM that stays, or takes it back.
 func (e *Engine) keep(task string, kept bool) error {
 	err := e.cfg.Machines.Update(task, func(r *runtime.Record) { r.Kept = kept })
-	if err == nil && kept {
+	switch {
+	case err != nil:
+	case kept:
 		e.cfg.Machines.Event("kept", task, "no file defines it any more; its VM is left running (on_remove = \"keep\")", nil)
+	default:
+		e.cfg.Machines.Event("returned", task, "a file defines it again; its VM is taken back as it is", nil)
 	}
 	return err
 }

@@ -44,7 +44,7 @@ func Report(set *spec.Set, verdicts []Verdict) PlanReport {
 	}
 	for _, f := range set.Files {
 		for _, d := range f.Errors {
-			report.Errors = append(report.Errors, FileError{Path: f.Path, Line: d.Line, Column: d.Column,
+			report.Errors = append(report.Errors, FileError{Path: f.Path, Line: d.Line, Column: d.Column, EndColumn: d.EndColumn,
 				Summary: d.Summary, Detail: d.Detail, Excerpt: d.Excerpt})
 		}
 	}

@@ -36,12 +36,14 @@ type Change struct {
 
 // FileError is an error of a task file or of the directory, as plan shows it.
 type FileError struct {
-	Path    string `json:"path"`
-	Line    int    `json:"line"`
-	Column  int    `json:"column"`
-	Summary string `json:"summary"`
-	Detail  string `json:"detail"`
-	Excerpt string `json:"excerpt,omitempty"`
+	Path   string `json:"path"`
+	Line   int    `json:"line"`
+	Column int    `json:"column"`
+	// EndColumn is that of spec.Diagnostic.
+	EndColumn int    `json:"end_column,omitempty"`
+	Summary   string `json:"summary"`
+	Detail    string `json:"detail"`
+	Excerpt   string `json:"excerpt,omitempty"`
 }
 
 // PlanReport is `plan --json`.

@@ -123,7 +123,7 @@ func (j *judgement) mayStart(rec *runtime.Record) (why string, at time.Time, ok 
 		return "new task", at, true
 	case j.w.Asked[j.name] != "":
 		return "asked for by the operator", at, true
-	case rec.Wanted != nil && redefined(rec.Wanted, j.want.Task):
+	case rec.Wanted != nil && j.deservesStart(rec):
 		return "its definition changed", at, true
 	case rec.LastExit.Cause == runtime.CauseHostReboot, rec.LastExit.BootID != j.w.BootID:
 		return "the host was rebooted", at, true
@@ -136,6 +136,9 @@ func (j *judgement) mayStart(rec *runtime.Record) (why string, at time.Time, ok 
 		return exitReason(rec), verdict.At, true
 	}
 	v.Phase, v.Converged, v.Reason = PhaseStopped, true, verdict.Stay
+	if j.changed() {
+		v.Step = StepRecord
+	}
 	if verdict.GaveUp {
 		v.Phase, v.Converged, v.Final = PhaseFailed, false, true
 		v.Reason = joinReasons(exitReason(rec), verdict.Stay)
@@ -144,6 +147,15 @@ func (j *judgement) mayStart(rec *runtime.Record) (why string, at time.Time, ok 
 		}
 	}
 	return "", at, false
+}
+
+// deservesStart says whether the definition changed so that a VM that rests is
+// started: it is wanted running again, it is another machine, or a policy that
+// gave up gets a new chance. Any other change of policy leaves it at rest.
+func (j *judgement) deservesStart(rec *runtime.Record) bool {
+	from, to := rec.Wanted, j.want.Task
+	return redefined(from, to) &&
+		(from.State != to.State || rec.GaveUp || dearest(spec.Differences(from, to)) == spec.PriceRestart)
 }
 
 // exitReason tells how the VM ended, in the words of whoever knows most.

@@ -24,35 +24,35 @@ func (m *machine) end(l *life) {
 	m.rt.poke()
 }
 
-// concludeUnseen records the end of a process that ended while nobody looked.
+// concludeUnseen writes down the end of a process that nobody watched.
 func (m *machine) concludeUnseen(process *ProcessInfo) {
-	at := time.Now()
-	evidence := Evidence{OtherBoot: process.BootID != BootID()}
-	if !evidence.OtherBoot {
-		evidence.Shutdown = LastShutdown(m.rt.layout.QMPLog(m.name))
+	if process.BootID == BootID() {
 		if n, _ := missedResets(m.rt.layout.QMPLog(m.name), process.EventsSeen); n > 0 {
 			m.keep(func(r *Record) { r.Reboots += n })
 		}
 	}
-	if s := evidence.Shutdown; s != nil && s.At.After(process.StartedAt) && s.At.Before(at) {
-		at = s.At
-	}
+	evidence, at := unseen(m.rt.layout, m.name, process)
 	m.conclude(process, evidence, at, func() {})
+}
+
+// unseen is what is left to tell of the end of a process that nobody watched,
+// and when it was: what QEMU said last, else now.
+func unseen(layout Layout, task string, process *ProcessInfo) (Evidence, time.Time) {
+	at := time.Now()
+	if process.BootID != BootID() {
+		return Evidence{OtherBoot: true}, at
+	}
+	shutdown := LastShutdown(layout.QMPLog(task))
+	if shutdown != nil && shutdown.At.After(process.StartedAt) && shutdown.At.Before(at) {
+		at = shutdown.At
+	}
+	return Evidence{Shutdown: shutdown}, at
 }
 
 // conclude judges the evidence and writes the exit down. Afterwards the record
 // has no process, and no intent either.
 func (m *machine) conclude(process *ProcessInfo, evidence Evidence, at time.Time, also func()) {
-	evidence.Answered = process.Answered
-	if intent := m.current().Intent; intent != nil && intent.Kind == IntentStop {
-		evidence.Stop = intent
-	}
-	if !evidence.OtherBoot {
-		evidence.Spoke = hasContent(m.rt.layout.QMPLog(m.name))
-		evidence.Words = LastWords(m.rt.layout.QEMULog(m.name), process.LogOffset, lastLines)
-	}
-	exit := evidence.Exit(at.UTC())
-	exit.PID, exit.StartedAt, exit.BootID = process.PID, process.StartedAt, process.BootID
+	exit := judgeEnd(m.rt.layout, m.current(), process, evidence, at)
 	err := m.replace(saveAnyway, func(r *Record) {
 		r.Process, r.Intent, r.LastExit = nil, nil, &exit
 	}, also)
@@ -60,6 +60,22 @@ func (m *machine) conclude(process *ProcessInfo, evidence Evidence, at time.Time
 		m.log.Error("exit cannot be recorded", "error", err)
 	}
 	m.tellExit(exit)
+}
+
+// judgeEnd adds to the evidence what the record and the logs know, and judges
+// it.
+func judgeEnd(layout Layout, record *Record, process *ProcessInfo, evidence Evidence, at time.Time) Exit {
+	evidence.Answered = process.Answered
+	if intent := record.Intent; intent != nil && intent.Kind == IntentStop {
+		evidence.Stop = intent
+	}
+	if !evidence.OtherBoot {
+		evidence.Spoke = hasContent(layout.QMPLog(record.Task))
+		evidence.Words = LastWords(layout.QEMULog(record.Task), process.LogOffset, lastLines)
+	}
+	exit := evidence.Exit(at.UTC())
+	exit.PID, exit.StartedAt, exit.BootID = process.PID, process.StartedAt, process.BootID
+	return exit
 }
 
 func (m *machine) tellExit(exit Exit) {

@@ -139,21 +139,20 @@ func launchError(path string, err error) error {
 	return fmt.Errorf("start %s: %w", path, err)
 }
 
-// CleanEnv gives a QEMU's environment: the parent's without what the service
-// manager put there and what is meant for the daemon, then the task's, then the
-// marks by which the process is known again when its record is lost: ports are
+// CleanEnv gives a QEMU's environment: the parent's, then the task's, both
+// without what is the service manager's or meant for the daemon, then the marks by which the process is known again when its record is lost: ports are
 // the allocated ones by label. Of two with one name the later counts.
 func CleanEnv(parent []string, task *spec.Task, layout Layout, ports map[string]int) []string {
 	env := map[string]string{}
 	for _, entry := range parent {
-		if name, value, ok := strings.Cut(entry, "="); ok && name != "" && !fromManager(name) && !strings.HasPrefix(name, envOwn) {
+		if name, value, ok := strings.Cut(entry, "="); ok && name != "" {
 			env[name] = value
 		}
 	}
 	maps.Copy(env, task.Env)
+	maps.DeleteFunc(env, func(name, _ string) bool { return fromManager(name) || strings.HasPrefix(name, envOwn) })
 	env[envTask] = task.Name
 	env[envState] = layout.State
-	delete(env, envPorts)
 	if marks, err := json.Marshal(ports); err == nil && len(ports) > 0 {
 		env[envPorts] = string(marks)
 	}

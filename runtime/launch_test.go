@@ -160,7 +160,7 @@ func TestCleanEnv(t *testing.T) {
 		"QEMU_RECONCILER_CONFIG=/c", "QEMU_RECONCILER_VMS_DIR=/v", "QEMU_RECONCILER_STATE_DIR=/s", "QEMU_RECONCILER_RUN_DIR=/r",
 	}
 	task := &spec.Task{Name: "web", Env: map[string]string{
-		"PATH": "/opt/bin", "QEMU_AUDIO_DRV": "none", "QEMU_RECONCILER_STATE": "/elsewhere", "QEMU_RECONCILER_PORTS": "x", "WITH": "a=b",
+		"PATH": "/opt/bin", "QEMU_AUDIO_DRV": "none", "QEMU_RECONCILER_STATE": "/elsewhere", "QEMU_RECONCILER_PORTS": "x", "WITH": "a=b", "NOTIFY_SOCKET": "/mine",
 	}}
 	want := []string{
 		"EMPTY=", "LANG=de_DE.UTF-8", "LISTENER=stays", "PATH=/opt/bin", "QEMU_AUDIO_DRV=none",

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Waits of a session with a process.
@@ -197,7 +199,8 @@ func (m *machine) connect(ctx context.Context, l *life) (*Monitor, error) {
 
 // troubleOf says to an operator why there is no session.
 func troubleOf(err error) string {
-	if errors.Is(err, context.DeadlineExceeded) {
+	// A full backlog (EAGAIN) tells the same as silence: nobody accepts.
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, unix.EAGAIN) {
 		return troubleSilent
 	}
 	return fmt.Sprintf("QMP socket lost: %v", err)

@@ -56,6 +56,9 @@ func probe(ctx context.Context, path string) (answer, error) {
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.WaitDelay = time.Second // a helper of its own may hold its output open
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	// A wrapper script goes with what it runs. Nobody has waited for it yet, so
+	// its pid is still its group's.
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	err = cmd.Start()
 	theirs.Close() // ours alone would keep the connection open after its death
 	if err != nil {
@@ -123,7 +126,9 @@ func (a *answer) askRest(ctx context.Context, monitor *Monitor) error {
 		return err
 	}
 	for _, t := range accelerators {
-		a.Accelerators = append(a.Accelerators, strings.TrimSuffix(t.Name, "-accel"))
+		if name, ok := strings.CutSuffix(t.Name, "-accel"); ok { // the class itself is just "accel"
+			a.Accelerators = append(a.Accelerators, name)
+		}
 	}
 	var machines []struct {
 		Name  string `json:"name"`

@@ -178,6 +178,10 @@ func (s *Store) replace(path string, raw []byte, sync bool) (err error) {
 		if err != nil {
 			os.Remove(file.Name())
 		}
+		// The temporary name is another each time and tells nobody anything.
+		if named := (*fs.PathError)(nil); errors.As(err, &named) {
+			named.Path = path
+		}
 	}()
 	err = file.Chmod(0o600) // whatever the umask took
 	if err == nil {

@@ -33,7 +33,7 @@ func View(ctx context.Context, layout Layout) (*Snapshot, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		out.Observations[task] = viewOf(record)
+		out.Observations[task] = viewOf(layout, record)
 	}
 	for task, reason := range stored.Corrupt {
 		record := &Record{Version: RecordVersion, Task: task}
@@ -68,13 +68,21 @@ func (s *Snapshot) addFound(running []Found) {
 	}
 }
 
-// viewOf believes the record as far as the process exists.
-func viewOf(record *Record) Observation {
+// viewOf believes the record as far as the process exists. The end of one that
+// is gone is judged as the next daemon will.
+func viewOf(layout Layout, record *Record) Observation {
 	info := record.Process
-	if info == nil || !info.exists() {
+	switch {
+	case info == nil:
 		return Observation{Record: record}
+	case info.exists():
+		return Observation{Record: record, Alive: true, Answering: info.Answered}
 	}
-	return Observation{Record: record, Alive: true, Answering: info.Answered}
+	evidence, at := unseen(layout, record.Task, info)
+	exit := judgeEnd(layout, record, info, evidence, at)
+	ended := record.clone()
+	ended.Process, ended.Intent, ended.LastExit = nil, nil, &exit
+	return Observation{Record: ended}
 }
 
 // exists says whether this very process runs. One that may not be looked at is

@@ -223,6 +223,9 @@ var (
 // QEMU processes again.
 const ownVariables = "QEMU_RECONCILER_"
 
+// managersVariables are those of systemd.exec(5) that speak to one process.
+var managersVariables = regexp.MustCompile(`^(NOTIFY_SOCKET|INVOCATION_ID|JOURNAL_STREAM|WATCHDOG_.*|LISTEN_.*)$`)
+
 func envName(v cty.Value) []problem {
 	name := v.AsString()
 	switch {
@@ -232,6 +235,8 @@ func envName(v cty.Value) []problem {
 		return wrong("is not a name of a variable", "The name has an = in it; the value goes behind the name.")
 	case strings.HasPrefix(name, ownVariables):
 		return wrong("is a reserved variable", "Variables that begin with %s are how the daemon knows its QEMU processes again; choose another name.", ownVariables)
+	case managersVariables.MatchString(name):
+		return wrong("is a reserved variable", "It is the service manager's word to the daemon, and no QEMU gets it; choose another name.")
 	}
 	return clean(v)
 }

@@ -28,7 +28,7 @@ type Diagnostic struct {
 	Position
 	// EndColumn is the column after the last character at fault when that is
 	// on the same line; zero otherwise.
-	EndColumn int    `json:"-"`
+	EndColumn int    `json:"end_column,omitempty"`
 	Summary   string `json:"summary"`
 	Detail    string `json:"detail"`
 	// Excerpt is the source line at Position, without its newline.

@@ -98,7 +98,7 @@ func planErrors(plan reconcile.PlanReport) []spec.Diagnostic {
 	for i, e := range plan.Errors {
 		out[i] = spec.Diagnostic{
 			Severity: spec.SeverityError, File: e.Path, Position: spec.Position{Line: e.Line, Column: e.Column},
-			Summary: e.Summary, Detail: e.Detail, Excerpt: e.Excerpt,
+			EndColumn: e.EndColumn, Summary: e.Summary, Detail: e.Detail, Excerpt: e.Excerpt,
 		}
 	}
 	return out

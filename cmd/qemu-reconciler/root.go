@@ -23,6 +23,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "qemu-reconciler COMMAND",
 		Short:         "Keep QEMU virtual machines in step with a directory of task files",
+		Version:       currentBuild().Version,
 		Args:          cobra.ArbitraryArgs,
 		RunE:          missingCommand,
 		SilenceErrors: true,

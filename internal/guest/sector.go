@@ -8,8 +8,8 @@ import (
 )
 
 // Variant is a tiny guest's behaviour. All but Quiet print READY on COM1 as
-// soon as they run. They need a machine with SeaBIOS and PIIX4 or ICH9 power
-// management, which is QEMU's pc or q35.
+// soon as they run. They need a machine with SeaBIOS and PIIX4 power
+// management, which is QEMU's pc; q35's AHCI boots no disk of 512 bytes.
 type Variant string
 
 // The variants.
