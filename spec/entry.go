@@ -78,19 +78,27 @@ func (l *Loader) problem(name string, p *fileProblem, old *entry) *entry {
 	if old != nil && old.problem == p.Error() {
 		return old
 	}
-	return &entry{problem: p.Error(), source: &Source{Path: name, Errors: []Diagnostic{p.diagnostic(name)}}}
+	return &entry{problem: p.Error(), source: &Source{Path: l.show(name), Errors: []Diagnostic{p.diagnostic(l.show(name))}}}
+}
+
+// show is the name of a file in diagnostics.
+func (l *Loader) show(name string) string {
+	if l.shown == nil {
+		return name
+	}
+	return l.shown(name)
 }
 
 // parse makes the entry of a file that changed.
 func (l *Loader) parse(name string, src []byte, sum [sha256.Size]byte, now stamp, old *entry) (fresh *entry, settled bool) {
 	env := Env{Dir: l.opts.Dir, HostName: l.opts.HostName, HostArch: l.opts.HostArch}
 	l.parsed++
-	source := Parse(name, src, env)
+	source := Parse(l.show(name), src, env)
 	reads := stamps(source.Reads())
 	if len(reads) > 0 {
 		// The stamps of the files it reads must be older than what is read
 		// from them; which they are is known only after the first time.
-		source = Parse(name, src, env)
+		source = Parse(l.show(name), src, env)
 		if again := stamps(source.Reads()); !l.asIs && (!maps.Equal(reads, again) || l.anyYoung(reads)) {
 			return old, false
 		}

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/zclconf/go-cty/cty"
@@ -114,6 +115,16 @@ func (f facts) put(s scope) {
 // isFact says whether a reference is to a fact, which only decoding finds.
 func isFact(ref reference) bool {
 	return ref.root == "port" || strings.HasPrefix(ref.root, nomadPrefix) && ref.root != nomadTask
+}
+
+// givesFact says whether a field of the task is one that facts come from.
+func givesFact(field string) bool {
+	for _, from := range []string{"meta.", "config.port_map.", "resources.network.port."} {
+		if strings.HasPrefix(field, from) {
+			return true
+		}
+	}
+	return slices.Contains([]string{"meta", "config.port_map", "resources.memory"}, field)
 }
 
 // asksForAllocated says whether one of the references is to a port whose

@@ -34,7 +34,7 @@ func functions(files *fileReader) map[string]function.Function {
 		"substr":  stdlib.SubstrFunc,
 
 		"concat": stdlib.ConcatFunc, "contains": stdlib.ContainsFunc, "distinct": priced(stdlib.DistinctFunc, priceDistinct),
-		"element": stdlib.ElementFunc, "flatten": stdlib.FlattenFunc, "keys": stdlib.KeysFunc, "length": stdlib.LengthFunc,
+		"element": stdlib.ElementFunc, "flatten": stdlib.FlattenFunc, "keys": stdlib.KeysFunc, "length": lengthFunc,
 		"lookup": stdlib.LookupFunc, "merge": stdlib.MergeFunc, "range": stdlib.RangeFunc, "reverse": stdlib.ReverseListFunc,
 		"slice": stdlib.SliceFunc, "sort": stdlib.SortFunc, "values": stdlib.ValuesFunc, "zipmap": stdlib.ZipmapFunc,
 		"coalesce": stdlib.CoalesceFunc,
@@ -216,3 +216,21 @@ func affordable(cost, most int) error {
 	}
 	return nil
 }
+
+// lengthFunc is the length of a list or map; an object, which is what a map is
+// until it is converted, counts as one.
+var lengthFunc = function.New(&function.Spec{
+	Params: []function.Parameter{{Name: "collection", Type: cty.DynamicPseudoType, AllowDynamicType: true}},
+	Type: func(args []cty.Value) (cty.Type, error) {
+		if args[0].Type().IsObjectType() {
+			return cty.Number, nil
+		}
+		return stdlib.LengthFunc.ReturnTypeForValues(args)
+	},
+	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+		if t := args[0].Type(); t.IsObjectType() {
+			return cty.NumberIntVal(int64(len(t.AttributeTypes()))), nil
+		}
+		return stdlib.LengthFunc.Call(args)
+	},
+})

@@ -54,6 +54,8 @@ type Loader struct {
 	asIs bool
 	// wanted picks files by name; nil means all task files.
 	wanted []string
+	// shown is how a file is named in diagnostics; nil leaves it as it is.
+	shown func(name string) string
 
 	mu      sync.Mutex
 	entries map[string]*entry
@@ -110,7 +112,7 @@ func (l *Loader) Load() *Set {
 	}
 	l.recheck = false
 	if l.last == nil || l.changed {
-		l.last = l.judge.assemble(l.opts.Dir, seen.sources())
+		l.last = newSet(l.opts.Dir, seen.sources(), l.judge.all(seen.sources()))
 		l.changed = false
 	}
 	set := *l.last

@@ -44,6 +44,13 @@ var defaultMachines = map[string]string{
 	"ppc64": "pseries", "s390x": "s390-ccw-virtio",
 }
 
+// otherArchitectures are those for which QEMU has, or had, a system emulator
+// beside the ones in defaultMachines.
+var otherArchitectures = []string{
+	"alpha", "avr", "cris", "hppa", "lm32", "m68k", "microblaze", "microblazeel", "mips", "mips64", "mips64el", "mipsel", "moxie",
+	"nios2", "or1k", "ppc", "rx", "sh4", "sh4eb", "sparc", "sparc64", "tricore", "unicore32", "x86_64-microvm", "xtensa", "xtensaeb",
+}
+
 // family is a kind of machine types that offer the same places for a drive.
 type family struct {
 	name string
@@ -83,11 +90,14 @@ func (c *completion) completeMachine() {
 	config := &c.task.Config
 	config.Emulator = emulatorName(config.Emulator, c.env.HostArch)
 	if config.MachineType == "" {
-		arch := strings.TrimPrefix(config.Emulator, EmulatorPrefix)
-		config.MachineType = defaultMachines[arch]
-		if arch == "x86_64-microvm" {
+		config.MachineType = defaultMachines[config.architecture()]
+		if config.architecture() == "x86_64-microvm" {
 			config.MachineType = "microvm"
 		}
+	}
+	if config.MachineType == "" && !slices.Contains(otherArchitectures, config.architecture()) {
+		c.unknownEmulator(config.Emulator, config.architecture())
+		return
 	}
 	if config.MachineType == "" {
 		c.wrong("config.machine_type", "machine_type is missing",
@@ -105,4 +115,15 @@ func (c *completion) completeMachine() {
 		c.wrong("config.drive_interface", fmt.Sprintf("drive_interface %q does not exist on %s", config.DriveInterface, config.MachineType),
 			fmt.Sprintf("Write %s.", choice(kind.drives)))
 	}
+}
+
+// architecture is that of the emulator, by its name.
+func (c *Config) architecture() string { return strings.TrimPrefix(c.Emulator, EmulatorPrefix) }
+
+// unknownEmulator reports an emulator that QEMU does not come with. Only
+// without a machine type: with one, it may be a build that has its own name.
+func (c *completion) unknownEmulator(name, arch string) {
+	mend := didYouMean(arch, append(sortedKeys(defaultMachines), otherArchitectures...))
+	c.wrong("config.emulator", fmt.Sprintf("Unknown emulator %q", name),
+		fmt.Sprintf("QEMU has no emulator for %q; write an architecture such as \"x86_64\", or machine_type too if the program has a name of its own.%s", arch, mend))
 }

@@ -70,6 +70,18 @@ func (p *places) find(field string) hcl.Range {
 	}
 }
 
+// around names the innermost field whose value a place is in, "" for none.
+func (p *places) around(at hcl.Range) string {
+	innermost := ""
+	for field, r := range p.ranges {
+		inside := r.Start.Byte <= at.Start.Byte && at.End.Byte <= r.End.Byte
+		if inside && len(field) > len(innermost) {
+			innermost = field
+		}
+	}
+	return innermost
+}
+
 // diagnose makes a diagnostic at a field of the task.
 func (p *places) diagnose(task, field, summary, detail string) Diagnostic {
 	d := Diagnostic{Severity: SeverityError, File: p.file, Summary: oneLine(summary), Detail: oneLine(detail), Task: task}

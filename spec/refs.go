@@ -144,6 +144,14 @@ func (s scope) context(refs []reference) *hcl.EvalContext {
 	return &hcl.EvalContext{Variables: variables}
 }
 
+// value is what a reference leads to; of an object, the part or nothing.
+func (s scope) value(ref reference) cty.Value {
+	if parts, ok := s.objects[ref.root]; ok {
+		return valueOr(parts, ref.step)
+	}
+	return valueOr(s.flat, ref.root)
+}
+
 func valueOr(m map[string]cty.Value, name string) cty.Value {
 	if v, ok := m[name]; ok {
 		return v

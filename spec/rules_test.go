@@ -22,11 +22,11 @@ func TestRules(t *testing.T) {
 				write(t, dir, f.Name, string(f.Data))
 			}
 		}
-		opts := LoaderOptions{HostName: "host1.example.org", HostArch: "x86_64"}
+		opts := LoaderOptions{Dir: dir, HostName: "host1.example.org", HostArch: "x86_64"}
 		if first, _, _ := strings.Cut(string(archive.Comment), "\n"); !strings.Contains(first, "offline") {
 			opts.Host = missingBelow{newFakeHost()}
 		}
-		set := LoadPaths([]string{dir}, opts)[0]
+		set := LoadDir(opts)
 		if set.Err != nil {
 			t.Fatal(set.Err)
 		}
@@ -64,6 +64,10 @@ func TestLoadPaths(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "young.hcl"), []byte(task("young", 512)), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
 	at := func(name string) string { return filepath.Join(dir, name) }
 	tests := []struct {
 		name  string
@@ -73,6 +77,8 @@ func TestLoadPaths(t *testing.T) {
 		{"a file alone", []string{at("a.hcl")}, []string{"a=512, 0 errors"}},
 		{"whatever its name", []string{at("b.conf")}, []string{"b=512, 0 errors"}},
 		{"the directory", []string{dir}, []string{"young=512, 2 errors"}},
+		{"the directory twice, also by another name", []string{dir, dir + "/.", link}, []string{"young=512, 2 errors"}},
+		{"the directory and files in it", []string{at("a.hcl"), dir, at("b.conf")}, []string{"b=512 young=512, 2 errors"}},
 		{"files of one directory are judged together", []string{at("a.hcl"), at("b.conf"), at("copy.hcl"), at("a.hcl")}, []string{"b=512, 2 errors"}},
 		{"each path that cannot be found", []string{at("nowhere.hcl"), at("young.hcl"), at("none")},
 			[]string{"no such file or directory", "young=512, 0 errors", "no such file or directory"}},

@@ -1,6 +1,8 @@
 package spec
 
 import (
+	"strings"
+
 	"github.com/hashicorp/hcl/v2/hcldec"
 	"github.com/zclconf/go-cty/cty"
 )
@@ -206,6 +208,19 @@ func (b block) attribute(name string) (attribute, bool) {
 		}
 	}
 	return attribute{}, false
+}
+
+// attributeAt finds an attribute by its path in the file.
+func (b block) attributeAt(path string) (attribute, bool) {
+	word, rest, deeper := strings.Cut(path, ".")
+	if !deeper {
+		return b.attribute(word)
+	}
+	inner, ok := b.block(word)
+	if ok && inner.many {
+		_, rest, _ = strings.Cut(rest, ".") // a label has no dot
+	}
+	return inner.attributeAt(rest)
 }
 
 // block finds a kind of block within the block by name.

@@ -51,9 +51,8 @@ func (j *judge) forget() bool {
 	return dropped
 }
 
-// assemble makes the set of the files as they are: every task that breaks no
-// rule, and for the others what is wrong.
-func (j *judge) assemble(dir string, sources []*Source) *Set {
+// all judges all tasks together.
+func (j *judge) all(sources []*Source) findings {
 	var here []*Definition
 	for _, source := range sources {
 		for _, d := range source.Definitions {
@@ -67,7 +66,12 @@ func (j *judge) assemble(dir string, sources []*Source) *Set {
 	j.judgeHost(here, found)
 	clashingPorts(here, found)
 	j.clashingImages(here, found)
+	return found
+}
 
+// newSet makes the set of the files as they are: every task that breaks no
+// rule, and for the others what is wrong.
+func newSet(dir string, sources []*Source, found findings) *Set {
 	set := &Set{Dir: dir, Files: make([]File, 0, len(sources))}
 	for _, source := range sources {
 		set.Files = append(set.Files, source.file(found))

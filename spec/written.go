@@ -109,12 +109,33 @@ func (w *written) evaluate(ports map[string]int) (v cty.Value, known facts, diag
 	if overrun.HasErrors() {
 		return cty.DynamicVal, known, overrun
 	}
+	diags = w.atElements(diags)
 	if slices.ContainsFunc(w.refs, isFact) && known.unknowns() > 0 && !diags.HasErrors() {
-		diags = diags.Append(&hcl.Diagnostic{Severity: hcl.DiagError, Subject: w.places.label.Ptr(),
-			Summary: "Task refers to itself in a circle",
-			Detail:  "A port, the memory or an entry of meta is computed from itself; give one of them a value of its own."})
+		diags = append(diags, w.circle(known))
 	}
 	return v, known, diags
+}
+
+// circle is the error for facts that are computed from themselves: at the
+// first attribute that gives a fact and asks for one that stayed unknown.
+func (w *written) circle(known facts) *hcl.Diagnostic {
+	visible := w.scope(known)
+	at, what := w.places.label, "A port, the memory or an entry of meta"
+	looks := 0
+	for _, ref := range w.refs {
+		if !isFact(ref) || visible.value(ref).IsKnown() {
+			continue
+		}
+		if looks++; looks > maxMistakes { // each goes through all fields
+			break
+		}
+		if field := w.places.around(ref.at); givesFact(field) {
+			at, what = ref.at, field
+			break
+		}
+	}
+	return &hcl.Diagnostic{Severity: hcl.DiagError, Subject: at.Ptr(), Summary: "Task refers to itself in a circle",
+		Detail: what + " is computed from itself; give it, or what it is computed from, a value of its own."}
 }
 
 // pass decodes the block once.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
@@ -45,8 +46,6 @@ type setup struct {
 	// uid is who asks, and system where the system's own directories are.
 	uid    int
 	system spec.Dirs
-	// workDir is where the program was started.
-	workDir string
 }
 
 func (s *setup) layout() runtime.Layout {
@@ -69,18 +68,38 @@ func (s *setup) client() *client {
 }
 
 // settle reads config.hcl and chooses the directories. Mistakes in config.hcl
-// are printed as diagnostics.
-func (a *app) settle() (*setup, error) {
+// are printed as diagnostics, and are an error.
+func (a *app) settle() (*setup, error) { return a.settleOn(a.readConfig) }
+
+// settleAnyway is for a command that only looks: mistakes in config.hcl are
+// printed, and what is right in it counts. One that cannot be read is an error
+// all the same.
+func (a *app) settleAnyway() (*setup, error) {
+	return a.settleOn(func(path string, given bool) (*spec.DaemonConfig, error) {
+		config, diags := loadConfig(path, given)
+		if slices.ContainsFunc(diags, func(d spec.Diagnostic) bool { return d.Line == 0 }) {
+			return a.readConfig(path, given)
+		}
+		for _, d := range diags {
+			d.Render(a.stderr, a.errStyle().colour)
+		}
+		return config, nil
+	})
+}
+
+// settleOn is settle with its way to read config.hcl.
+
+func (a *app) settleOn(readConfig func(path string, given bool) (*spec.DaemonConfig, error)) (*setup, error) {
 	workDir, err := os.Getwd()
 	if err != nil {
 		return nil, fmt.Errorf("the working directory is gone: %w; change to one that exists", err)
 	}
 	uid := os.Geteuid()
 	around := spec.Surroundings{Root: uid == 0, Getenv: os.Getenv, WorkDir: workDir}
-	s := &setup{workDir: workDir, uid: uid, system: spec.SystemDirs()}
+	s := &setup{uid: uid, system: spec.SystemDirs()}
 	// Without a home there is no default config file, which may be all right.
 	s.configPath, s.configGiven, _ = around.ConfigPath(a.configFlag)
-	if s.config, err = a.readConfig(s.configPath, s.configGiven); err != nil {
+	if s.config, err = readConfig(s.configPath, s.configGiven); err != nil {
 		return nil, err
 	}
 	if s.dirs, err = around.Dirs(a.dirFlags, s.config); err != nil {

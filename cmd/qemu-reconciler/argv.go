@@ -48,7 +48,7 @@ func commandLine(ctx context.Context, s *setup, name string) ([]string, error) {
 	options := s.runtimeOptions(s.fingerprint(log), log, nil)
 	task, known := wantedTask(offline.Set, name, o.Record, options.Predict)
 	if !known {
-		return nil, unknownTasks([]string{name}, s.dirs.VMs)
+		return nil, s.unknownTask(name, s.dirs.VMs)
 	}
 	if task == nil {
 		return nil, fmt.Errorf("the definition of %s has errors: see `qemu-reconciler validate`", name)

@@ -40,7 +40,7 @@ func testSetup(t *testing.T) *setup {
 	t.Helper()
 	dir := t.TempDir()
 	s := &setup{
-		configPath: filepath.Join(dir, "config.hcl"), config: spec.DefaultConfig(), hostName: "test", workDir: dir,
+		configPath: filepath.Join(dir, "config.hcl"), config: spec.DefaultConfig(), hostName: "test",
 		dirs: spec.Dirs{VMs: filepath.Join(dir, "vms.d"), State: filepath.Join(dir, "state"), Run: filepath.Join(dir, "run")},
 	}
 	if err := os.Mkdir(s.dirs.VMs, 0o755); err != nil {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	goruntime "runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -70,7 +72,7 @@ func lookOffline(ctx context.Context, s *setup) (reconcile.Offline, error) {
 	}
 	options := s.loaderOptions(s.fingerprint(hclog.NewNullLogger()))
 	return reconcile.Offline{
-		Set: spec.LoadPaths([]string{s.dirs.VMs}, options)[0], Observed: snapshot.Observations,
+		Set: spec.LoadDir(options), Observed: snapshot.Observations,
 		HostName: s.hostName, StateDir: s.dirs.State,
 		BootID: runtime.BootID(), DaemonPID: snapshot.DaemonPID, Now: time.Now(),
 	}, nil
@@ -110,4 +112,33 @@ func unknownTasks(names []string, dir string) error {
 		return fmt.Errorf("there is no task %q: `qemu-reconciler status` lists those of %s", names[0], dir)
 	}
 	return fmt.Errorf("there are no tasks %q: `qemu-reconciler status` lists those of %s", names, dir)
+}
+
+// unknownTask is the error for one name that nobody knows, with the reason if
+// the files of dir tell one.
+func (s *setup) unknownTask(name, dir string) error {
+	options := s.loaderOptions(nil)
+	options.Dir = dir
+	set := spec.LoadDir(options)
+	if set.Err != nil {
+		return fmt.Errorf("whether there is a task %q is not known: %w", name, set.Err)
+	}
+	for _, d := range set.Definitions {
+		if d.Task.Name == name && !d.Here {
+			return fmt.Errorf("task %q is for other hosts only: %s says hosts = %q, and this host is %s", name, d.File, d.Task.Hosts, s.hostName)
+		}
+	}
+	var broken []string
+	for _, f := range set.Files {
+		if slices.Contains(f.Faulty, name) {
+			return fmt.Errorf("the definition of %s in %s has errors: see `qemu-reconciler validate`", name, f.Path)
+		}
+		if len(f.Errors) > 0 {
+			broken = append(broken, f.Path)
+		}
+	}
+	if len(broken) > 0 {
+		return fmt.Errorf("task %q is in no file that can be read; it may be in one that has errors (%s): see `qemu-reconciler validate`", name, strings.Join(broken, ", "))
+	}
+	return unknownTasks([]string{name}, dir)
 }

@@ -35,7 +35,7 @@ func newStatusCommand(a *app) *cobra.Command {
 			if f.watch && f.check {
 				return usagef(cmd, "--watch and --check exclude each other")
 			}
-			s, err := a.settle()
+			s, err := a.settleAnyway()
 			if err != nil {
 				return err
 			}
@@ -65,7 +65,7 @@ func (a *app) lookFor(ctx context.Context, s *setup, name string) (reconcile.Sta
 	}
 	one, known := only(st, name)
 	if !known {
-		return st, note, unknownTasks([]string{name}, st.VMsDir)
+		return st, note, s.unknownTask(name, st.VMsDir)
 	}
 	return one, note, nil
 }

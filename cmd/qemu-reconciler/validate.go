@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"path/filepath"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
@@ -39,11 +38,14 @@ func newValidateCommand(a *app) *cobra.Command {
 			if !offline {
 				host = s.fingerprint(hclog.NewNullLogger())
 			}
-			if len(paths) == 0 {
-				paths = []string{s.dirs.VMs}
+			options := s.loaderOptions(host)
+			sets := []*spec.Set{}
+			if len(paths) > 0 {
+				sets = spec.LoadPaths(paths, options)
+			} else {
+				sets = append(sets, spec.LoadDir(options))
 			}
-			result := summarise(spec.LoadPaths(paths, s.loaderOptions(host)), pathsFrom(s.workDir, s.dirs.VMs))
-			return a.showValidation(result, asJSON)
+			return a.showValidation(summarise(sets), asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&offline, "offline", false, "leave this host's images, emulators and ports out")
@@ -65,24 +67,9 @@ func (a *app) showValidation(v validation, asJSON bool) error {
 	return nil
 }
 
-// pathsFrom gives the path by which to show a file: short in the task
-// directory, else one that can be opened from where the operator stands.
-func pathsFrom(workDir, vmsDir string) func(dir, name string) string {
-	return func(dir, name string) string {
-		full := filepath.Join(dir, name)
-		if dir == vmsDir {
-			return name
-		}
-		if path, err := filepath.Rel(workDir, full); err == nil && filepath.IsLocal(path) {
-			return path
-		}
-		return full
-	}
-}
-
 // summarise folds sets into one result. A directory or file that cannot be
 // read counts as a file with an error.
-func summarise(sets []*spec.Set, show func(dir, name string) string) validation {
+func summarise(sets []*spec.Set) validation {
 	v := validation{Format: 1, Valid: true, Files: []reconcile.FileStatus{}}
 	for _, set := range sets {
 		v.Tasks += len(set.Definitions)
@@ -93,7 +80,7 @@ func summarise(sets []*spec.Set, show func(dir, name string) string) validation 
 		}
 		for _, f := range set.Files {
 			if len(f.Errors)+len(f.Warnings) > 0 {
-				v.Files = append(v.Files, reconcile.FileStatus{Path: show(set.Dir, f.Path), Errors: notNil(f.Errors), Warnings: notNil(f.Warnings)})
+				v.Files = append(v.Files, reconcile.FileStatus{Path: f.Path, Errors: notNil(f.Errors), Warnings: notNil(f.Warnings)})
 			}
 		}
 	}
