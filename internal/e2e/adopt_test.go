@@ -178,7 +178,7 @@ func TestNewerRecord(t *testing.T) {
 	h.EditRecord("web", func(record map[string]any) { record["version"] = 99 })
 	raw := h.read("tasks", "web.json")
 	h.StartDaemon()
-	h.Write("web.hcl", strings.Replace(text, "128", "160", 1))
+	h.Write("web.hcl", moreMemory(text))
 	h.ProvePass()
 	task, _ := h.Status().Task("web")
 	if task.PID != before.PID || !strings.Contains(task.Reason, "version 99") {

@@ -169,7 +169,7 @@ func TestPlanNamesFieldsAndPrices(t *testing.T) {
 	h.AwaitRunning("gone")
 	h.expect(0, "nothing to do", "plan")
 	h.Terminate()
-	h.Write("web.hcl", with(strings.Replace(text, "128", "160", 1), "env = { SECRET = \"two\" }", "kill_timeout = \"7s\""))
+	h.Write("web.hcl", with(moreMemory(text), "env = { SECRET = \"two\" }", "kill_timeout = \"7s\""))
 	h.Write("new.hcl", h.Task("new", guest.Button))
 	h.Remove("gone.hcl")
 	result := h.expect(2, "", "plan", "--json")
@@ -235,7 +235,7 @@ func TestStopStartRestart(t *testing.T) {
 	h.Kill()
 	held()
 	h.StartDaemon()
-	h.Write("web.hcl", strings.Replace(text, "128", "160", 1)) // an edit lifts no hold
+	h.Write("web.hcl", moreMemory(text)) // an edit lifts no hold
 	h.ProvePass()
 	held()
 	h.expect(0, "web", "start", "web", "--no-wait")

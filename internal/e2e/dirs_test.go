@@ -117,7 +117,7 @@ func TestConfigMapSwap(t *testing.T) {
 		h.must(os.Symlink(filepath.Join("..data", name), filepath.Join(h.VMs, name)))
 	}
 	first, second := h.AwaitRunning("one"), h.AwaitRunning("two")
-	revision("..rev2", map[string]string{"one.hcl": "# as before\n" + one, "two.hcl": strings.Replace(two, "128", "160", 1)})
+	revision("..rev2", map[string]string{"one.hcl": "# as before\n" + one, "two.hcl": moreMemory(two)})
 	h.must(os.RemoveAll(filepath.Join(h.VMs, "..rev1")))
 	h.AwaitTask("two", "another process", func(task TaskStatus) bool {
 		return task.Phase == "running" && task.PID != second.PID

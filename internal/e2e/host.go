@@ -171,6 +171,12 @@ func (h *Host) Task(name string, v guest.Variant, lines ...string) string {
 		name, image, strings.Join(lines, "\n    "))
 }
 
+// moreMemory is the usual edit that needs a restart, of a text that Task made.
+// It goes by the whole line: any number may be in the name of a directory.
+func moreMemory(text string) string {
+	return strings.Replace(text, "memory = 128\n", "memory = 160\n", 1)
+}
+
 // Console is what a task's guest has written to its serial console.
 func (h *Host) Console(task string) string { return h.read("logs", task, "console.log") }
 

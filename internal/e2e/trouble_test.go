@@ -26,7 +26,7 @@ func TestStateThatCannotBeWritten(t *testing.T) {
 	h.must(os.Chmod(tasks, 0o500))
 	t.Cleanup(func() { os.Chmod(tasks, 0o700) }) //nolint:errcheck // it may have been done
 	h.SignalQEMU("killed", syscall.SIGKILL)
-	h.Write("edited.hcl", strings.Replace(text, "128", "160", 1))
+	h.Write("edited.hcl", moreMemory(text))
 	for _, name := range []string{"killed", "edited"} {
 		task := h.AwaitTask(name, "reason", func(task TaskStatus) bool { return strings.Contains(task.Reason, "permission denied") })
 		if task.Converged {
