@@ -8,7 +8,7 @@ import (
 )
 
 func surroundings(root bool, env map[string]string) Surroundings {
-	return Surroundings{Root: root, Getenv: func(name string) string { return env[name] }, WorkDir: "/work"}
+	return Surroundings{Root: root, Getenv: func(name string) string { return env[name] }, WorkDir: "/cwd"}
 }
 
 func TestDirs(t *testing.T) {
@@ -35,10 +35,10 @@ func TestDirs(t *testing.T) {
 		{"config beats the default", true, nil, Dirs{}, Dirs{"/cv", "/cs", "/cr"}, Dirs{"/cv", "/cs", "/cr"}},
 		{"environment beats config", true,
 			map[string]string{"QEMU_RECONCILER_VMS_DIR": "/ev", "QEMU_RECONCILER_STATE_DIR": "es", "QEMU_RECONCILER_RUN_DIR": "/er/"},
-			Dirs{}, Dirs{"/cv", "/cs", "/cr"}, Dirs{"/ev", "/work/es", "/er"}},
+			Dirs{}, Dirs{"/cv", "/cs", "/cr"}, Dirs{"/ev", "/cwd/es", "/er"}},
 		{"a flag beats all", true,
 			map[string]string{"QEMU_RECONCILER_VMS_DIR": "/ev", "QEMU_RECONCILER_STATE_DIR": "/es", "QEMU_RECONCILER_RUN_DIR": "/er"},
-			Dirs{"fv", "/fs", "../fr"}, Dirs{"/cv", "/cs", "/cr"}, Dirs{"/work/fv", "/fs", "/fr"}},
+			Dirs{"fv", "/fs", "../fr"}, Dirs{"/cv", "/cs", "/cr"}, Dirs{"/cwd/fv", "/fs", "/fr"}},
 		{"nothing is needed of HOME when all are named", false, nil, Dirs{"/v", "/s", "/r"}, Dirs{}, Dirs{"/v", "/s", "/r"}},
 	}
 	for _, test := range tests {
@@ -77,7 +77,7 @@ func TestConfigPath(t *testing.T) {
 		{"root", "", true, nil, "/etc/qemu-reconciler/config.hcl", false},
 		{"user", "", false, map[string]string{"HOME": "/h"}, "/h/.config/qemu-reconciler/config.hcl", false},
 		{"XDG", "", false, map[string]string{"XDG_CONFIG_HOME": "/c"}, "/c/qemu-reconciler/config.hcl", false},
-		{"environment", "", true, map[string]string{"QEMU_RECONCILER_CONFIG": "e.hcl"}, "/work/e.hcl", true},
+		{"environment", "", true, map[string]string{"QEMU_RECONCILER_CONFIG": "e.hcl"}, "/cwd/e.hcl", true},
 		{"flag", "/f.hcl", true, map[string]string{"QEMU_RECONCILER_CONFIG": "e.hcl"}, "/f.hcl", true},
 	}
 	for _, test := range tests {
