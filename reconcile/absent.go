@@ -10,15 +10,11 @@ import (
 // judgeKept handles a task whose VM was let go of and stays.
 func (j *judgement) judgeKept() {
 	j.v.Hidden = true
-	if !j.o.Alive {
-		j.v.Step = StepForget
-		if j.want != nil {
-			j.v.Step = StepReturn
-		}
-		return
-	}
-	if j.want != nil {
+	switch {
+	case j.want != nil:
 		j.v.Step = StepReturn
+	case !j.o.Alive:
+		j.v.Step = StepForget
 	}
 }
 

@@ -129,9 +129,9 @@ func orEmpty[T any](list []T) []T {
 type Offline struct {
 	Set      *spec.Set
 	Observed map[string]runtime.Observation
-	// HostName, StateDir and Version are shown as they are.
-	HostName, StateDir, Version string
-	BootID                      string
+	// HostName and StateDir are shown as they are.
+	HostName, StateDir string
+	BootID             string
 	// DaemonPID is a daemon that runs but did not answer; zero for none.
 	DaemonPID int
 	Now       time.Time
@@ -153,10 +153,7 @@ func (o Offline) Status() Status {
 	w := o.world()
 	s := statusOf(w, Diff(w))
 	s.Host, s.StateDir = o.HostName, o.StateDir
-	s.Daemon = DaemonStatus{Running: o.DaemonPID != 0, PID: o.DaemonPID, Version: o.Version}
-	if o.DaemonPID == 0 {
-		s.Daemon.Version = ""
-	}
+	s.Daemon = DaemonStatus{Running: o.DaemonPID != 0, PID: o.DaemonPID}
 	return s
 }
 

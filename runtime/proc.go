@@ -112,18 +112,6 @@ func markedPorts(env map[string]string) map[string]int {
 	return ports
 }
 
-// FindByName gives the QEMUs that the daemon of this state directory started
-// for a task, oldest first; as a rule one or none.
-func FindByName(layout Layout, task string) []Found {
-	var found []Found
-	for _, f := range OurProcesses(layout) {
-		if f.Task == task {
-			found = append(found, f)
-		}
-	}
-	return found
-}
-
 // OurProcesses gives every QEMU that the daemon of this state directory
 // started, oldest first. They tell it by their environment and by the name on
 // their command line; a helper that QEMU itself started has only the first.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -133,10 +134,10 @@ func TestOurProcesses(t *testing.T) {
 	if found[0].Argv[0] != cmdline(vm.PID())[0] || found[0].StartedAt.IsZero() {
 		t.Errorf("found %+v", found[0])
 	}
-	if got := FindByName(vm.layout, "web"); len(got) != 1 {
+	if got := foundOf(vm.layout, "web"); len(got) != 1 {
 		t.Errorf("by its name: %+v", got)
 	}
-	if got := FindByName(vm.layout, "other"); len(got) != 0 {
+	if got := foundOf(vm.layout, "other"); len(got) != 0 {
 		t.Errorf("by another name: %+v", got)
 	}
 	link := filepath.Join(t.TempDir(), "link")
@@ -178,4 +179,9 @@ func TestProgram(t *testing.T) {
 	if got := program(2); got != "kthreadd" && got != "" { // a container has none
 		t.Errorf("the kernel's own: %q", got)
 	}
+}
+
+// foundOf are the QEMUs of one task among those that OurProcesses finds.
+func foundOf(layout Layout, task string) []Found {
+	return slices.DeleteFunc(OurProcesses(layout), func(f Found) bool { return f.Task != task })
 }
