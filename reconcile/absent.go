@@ -29,7 +29,6 @@ func (j *judgement) judgeAbsent() {
 	if j.o.Alive {
 		v.Phase = PhaseRunning
 	}
-	due := j.w.removalDue(j.name)
 	v.Reason = "in no task file any more"
 	if i, found := findDefinition(j.w.Set.Definitions, j.name); found {
 		v.Reason = j.w.Set.Definitions[i].File + " wants it on other hosts only"
@@ -39,22 +38,42 @@ func (j *judgement) judgeAbsent() {
 		v.Change = Change{Task: j.name, Action: ActionNone, Price: string(spec.PriceNone), Fields: []FieldChange{}}
 	}
 	file := j.w.brokenFile()
+	held, was := j.w.Removals.Held[j.name]
+	_, begun := j.w.Removals.Begun[j.name]
+	free := j.brake.reason == "" || begun || held.Approved
 	switch {
 	case rec.Wanted == nil && j.o.Alive:
 		j.hold("its VM was found running without a record; it stays until a file names the task, or `stop` does")
 	case file != "":
 		j.hold(fmt.Sprintf("its removal waits until %s is mended: the task may be in there", file))
+	case was && !free:
+		j.brakeOn()
 	case j.w.Set.Unsettled:
 		v.Reason += "; waits for " + strings.Join(j.w.Set.Writing, ", ") + ", which is being written"
-	case j.w.Now.Before(due):
-		v.Wake = due
+	case j.w.Now.Before(j.brake.due):
+		v.Wake = j.brake.due
+	case j.o.Alive && rec.Wanted.OnRemove == spec.OnRemoveKeep:
+		v.Step, v.Change.Reason = StepKeep, v.Reason+"; on_remove = \"keep\" leaves its VM running"
+	case !free:
+		j.brakeOn()
 	case !j.o.Alive:
 		v.Step, v.Hidden, v.Converged = StepForget, true, true
-	case rec.Wanted.OnRemove == spec.OnRemoveKeep:
-		v.Step, v.Change.Reason = StepKeep, v.Reason+"; on_remove = \"keep\" leaves its VM running"
 	default:
-		v.Step = StepStop
+		v.Step, v.Removal = StepStop, j.absence()
 	}
+}
+
+// brakeOn holds a removal until it is approved.
+func (j *judgement) brakeOn() {
+	j.hold(j.brake.reason)
+	if j.w.RemovalsFault == "" {
+		j.v.Removal, j.v.Braked = j.absence(), true
+	}
+}
+
+func (j *judgement) absence() *Absence {
+	absence := j.brake.absent[j.name]
+	return &absence
 }
 
 // hold keeps a removal from going on.

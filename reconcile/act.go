@@ -155,11 +155,15 @@ func (e *Engine) stopDeed(verdict *Verdict) func(context.Context) error {
 	remember := v.Want != nil && v.Want.Definition != nil && v.Record.Wanted != nil && redefined(v.Record.Wanted, v.Want.Task)
 	// A stop once begun finishes, whatever comes after it.
 	restart := v.Want != nil && v.Change.Action == ActionRestart && v.Record.Intent == nil
+	removal := v.Removal != nil
 	return func(ctx context.Context) error {
 		if restart {
 			if _, err := e.cfg.Machines.Preview(v.Want.Task, v.Record); err != nil {
 				return fmt.Errorf("not restarted, as it could not be started again: %w", err)
 			}
+		}
+		if removal {
+			e.saveRemovals() // so that it counts also when this daemon dies now
 		}
 		if remember {
 			err := e.cfg.Machines.Update(task, func(r *runtime.Record) { r.File, r.Wanted = v.Want.File, v.Want.Task })

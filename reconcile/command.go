@@ -11,9 +11,6 @@ import (
 	"github.com/qemu-reconciler/qemu-reconciler/spec"
 )
 
-// ErrNothingHeld is the answer to an approval that finds nothing to approve.
-var ErrNothingHeld = errors.New("no removal is held, so there is nothing to approve")
-
 // UnknownTaskError names tasks of a command that neither a file nor a record
 // knows.
 type UnknownTaskError struct{ Names []string }
@@ -108,10 +105,6 @@ func (e *Engine) ask(ctx context.Context, names []string, ask Ask, wait bool) er
 		return false, nil
 	})
 }
-
-// Approve lets held removals go. Only the brake on mass removals holds any for
-// approval; those that wait for a broken file are released by mending it.
-func (e *Engine) Approve() ([]string, error) { return nil, ErrNothingHeld }
 
 // StopAll stops every VM gracefully, and starts none any more. It returns when
 // all are off.

@@ -44,6 +44,10 @@ type Verdict struct {
 	ByPolicy bool
 	// Fresh marks a start that forgets earlier failures.
 	Fresh bool
+	// Removal marks a stop of a VM whose task is in no file. Braked says that it
+	// waits for an approval.
+	Removal *Absence
+	Braked  bool
 
 	Desired   string
 	Phase     Phase
@@ -65,6 +69,7 @@ type judgement struct {
 	wants  map[string]*Want
 	o      runtime.Observation
 	claims *claims
+	brake  *brake
 	v      Verdict
 }
 
@@ -74,9 +79,9 @@ func (j *judgement) rec() *runtime.Record { return j.o.Record }
 // precedence: what may not be touched, what was let go of, the end of the
 // daemon, an operator's will, absence, and then what the files say. Whatever
 // they come to, a stop once begun finishes (settle).
-func judge(w *World, c *claims, wants map[string]*Want, name string) Verdict {
+func judge(w *World, c *claims, b *brake, wants map[string]*Want, name string) Verdict {
 	want := wants[name]
-	j := &judgement{w: w, name: name, want: want, wants: wants, o: w.Observed[name], claims: c}
+	j := &judgement{w: w, name: name, want: want, wants: wants, o: w.Observed[name], claims: c, brake: b}
 	j.v = Verdict{Task: name, Want: want, Record: j.rec(), Desired: "absent"}
 	j.v.Change = Change{Task: name, Action: ActionNone, Price: string(spec.PriceNone), Fields: []FieldChange{}}
 	if want != nil {

@@ -12,7 +12,7 @@ import (
 // world gives the same verdicts.
 func Diff(w *World) []Verdict {
 	wants := w.wants()
-	held := w.claims()
+	held, removals := w.claims(), newBrake(w, wants)
 	names := make([]string, 0, len(wants)+len(w.Observed))
 	for name := range wants {
 		names = append(names, name)
@@ -25,7 +25,7 @@ func Diff(w *World) []Verdict {
 	slices.Sort(names)
 	verdicts := make([]Verdict, 0, len(names))
 	for _, name := range names {
-		verdicts = append(verdicts, judge(w, held, wants, name))
+		verdicts = append(verdicts, judge(w, held, &removals, wants, name))
 	}
 	return verdicts
 }

@@ -64,12 +64,20 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+// storyWorld is a world with what a story says for several of its lines.
+type storyWorld struct {
+	*World
+	// ranThen is how many VMs ran when the tasks after it were missed.
+	ranThen int
+}
+
 func readWorld(t *testing.T, archive *txtar.Archive) *World {
 	t.Helper()
-	w := &World{
+	w := storyWorld{World: &World{
 		Now: story, BootID: "this-boot", Set: &spec.Set{Dir: "/vms"}, Observed: map[string]runtime.Observation{},
-		Absent: map[string]time.Time{}, Busy: map[string]Step{}, Asked: map[string]Ask{}, Faults: map[string]Fault{},
-	}
+		Absent: map[string]Absence{}, Busy: map[string]Step{}, Asked: map[string]Ask{}, Faults: map[string]Fault{},
+		Removals: runtime.Removals{Held: map[string]runtime.HeldRemoval{}, Begun: map[string]runtime.BegunRemoval{}},
+	}}
 	appliedTasks := map[string]*spec.Definition{}
 	var facts string
 	for _, f := range archive.Files {
@@ -97,15 +105,15 @@ func readWorld(t *testing.T, archive *txtar.Archive) *World {
 	}
 	for line := range strings.Lines(facts) {
 		if fields := strings.Fields(line); len(fields) > 0 {
-			applyFacts(t, w, fields[0], fields[1:])
+			applyFacts(t, &w, fields[0], fields[1:])
 		}
 	}
-	return w
+	return w.World
 }
 
 var testEnv = spec.Env{Dir: "/vms", HostName: "host1", HostArch: "x86_64"}
 
-func applyFacts(t *testing.T, w *World, name string, facts []string) {
+func applyFacts(t *testing.T, w *storyWorld, name string, facts []string) {
 	t.Helper()
 	o := w.Observed[name]
 	if o.Record == nil {
@@ -119,7 +127,11 @@ func applyFacts(t *testing.T, w *World, name string, facts []string) {
 		}
 		switch key {
 		case "absent":
-			w.Absent[name] = offset(t, value)
+			w.Absent[name] = Absence{Since: offset(t, value), Ran: w.ranThen}
+		case "removal-held", "removal-approved":
+			w.Removals.Held[name] = runtime.HeldRemoval{Since: story.Add(-time.Hour), Ran: w.ranThen, Approved: key == "removal-approved"}
+		case "removal-begun":
+			w.Removals.Begun[name] = runtime.BegunRemoval{At: offset(t, value), Ran: w.ranThen}
 		case "busy":
 			w.Busy[name] = Step(value)
 		case "ask":
@@ -136,7 +148,7 @@ func applyFacts(t *testing.T, w *World, name string, facts []string) {
 	}
 }
 
-func applyDirFact(t *testing.T, w *World, key, value string) {
+func applyDirFact(t *testing.T, w *storyWorld, key, value string) {
 	t.Helper()
 	switch key {
 	case "error":
@@ -147,6 +159,13 @@ func applyDirFact(t *testing.T, w *World, key, value string) {
 		w.Set.Unsettled, w.Set.Writing = true, []string{value}
 	case "stopping":
 		w.Stopping = true
+	case "ran":
+		w.ranThen = number(t, value)
+	case "max-removals":
+		most := number(t, value)
+		w.MaxRemovals = &most
+	case "removals-unknown":
+		w.RemovalsFault = "removals.json has version 9"
 	default:
 		t.Fatalf("unknown fact of the directory: %s", key)
 	}
@@ -204,15 +223,20 @@ func applyRecordFact(t *testing.T, o *runtime.Observation, key, value string) {
 			r.Attempts = append(r.Attempts, offset(t, at))
 		}
 	case "port":
-		label, number, _ := strings.Cut(value, ":")
-		n, err := strconv.Atoi(number)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Ports = map[string]int{label: n}
+		label, port, _ := strings.Cut(value, ":")
+		r.Ports = map[string]int{label: number(t, port)}
 	default:
 		t.Fatalf("unknown fact: %s", key)
 	}
+}
+
+func number(t *testing.T, text string) int {
+	t.Helper()
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func offset(t *testing.T, text string) time.Time {
@@ -238,6 +262,12 @@ func showVerdicts(verdicts []Verdict) string {
 		}
 		if v.Final {
 			out.WriteString(" final")
+		}
+		if v.Braked {
+			out.WriteString(" braked")
+		}
+		if v.Removal != nil && !v.Braked {
+			out.WriteString(" removal")
 		}
 		if v.Hidden {
 			out.WriteString(" hidden")

@@ -20,7 +20,7 @@ const (
 	unsettledMaxDelay = time.Second
 )
 
-// The defaults of Config. A start is a fork and an exec; the guests that follow
+// The defaults of Tuning. A start is a fork and an exec; the guests that follow
 // compete for the host's CPUs whatever this limit is.
 const (
 	defaultResync      = 30 * time.Second
@@ -46,6 +46,7 @@ type Machines interface {
 	Forget(task string) error
 	Preview(task *spec.Task, rec *runtime.Record) ([]string, error)
 	Event(kind, task, message string, facts map[string]any)
+	RememberRemovals(removals runtime.Removals) error
 }
 
 // Loader gives the desired set; *spec.Loader is the one there is.
@@ -56,8 +57,7 @@ type Loader interface {
 	Recheck()
 }
 
-// Config is what an Engine needs. The zero values of Resync and MaxParallel
-// mean their defaults.
+// Config is what an Engine needs.
 type Config struct {
 	Loader   Loader
 	Machines Machines
@@ -66,14 +66,28 @@ type Config struct {
 	PID                                 int
 	// BootID is the id of this boot of the host.
 	BootID string
-	// Resync is how often everything is looked at though nothing happened;
-	// 30 s by default.
-	Resync time.Duration
-	// MaxParallel is the number of starts at once; 8 by default.
-	MaxParallel int
+	// Tuning can be changed later.
+	Tuning Tuning
+	// Removals is what the brake on mass removals knew in the last life of the
+	// daemon. RemovalsFault says why that is not known: then no VM is stopped for
+	// a removal, and what was known is not overwritten.
+	Removals      runtime.Removals
+	RemovalsFault string
 	// OnPass is called after every pass; it may be nil. A watchdog feeds on it.
 	OnPass func()
 	Log    hclog.Logger
+}
+
+// Tuning is what can change while an Engine runs.
+type Tuning struct {
+	// Resync is how often everything is looked at though nothing happened;
+	// zero means 30 s.
+	Resync time.Duration
+	// MaxParallel is the number of starts at once; zero means 8.
+	MaxParallel int
+	// MaxRemovals is how many removals a minute go unasked; nil holds them when
+	// they are three or more and more than half of the VMs that ran.
+	MaxRemovals *int
 }
 
 // Engine keeps the machines in step with the desired set. All methods are safe
@@ -99,13 +113,24 @@ type Engine struct {
 	// unsettled counts the looks in a row that found a file being written.
 	unsettled int
 	event     time.Time
-	absent    map[string]time.Time
+	absent    map[string]Absence
 	busy      map[string]Step
 	asked     map[string]Ask
 	faults    map[string]Fault
 	stop      bool // the daemon stops its VMs
 	binding   map[*spec.Definition]binding
 	told      Status // what the narrator has told
+
+	// removals is what the brake remembers, and shown the removals that the last
+	// status or plan for an operator listed as waiting for approval; nil when
+	// there was none since.
+	removals runtime.Removals
+	shown    []string
+	// saving is held while removals are written; saved is what was written last
+	// and unsaved why the latest write failed.
+	saving  sync.Mutex
+	saved   runtime.Removals
+	unsaved string
 }
 
 // binding is a definition with a certain allocation of ports.
@@ -118,27 +143,27 @@ type binding struct {
 func New(cfg Config) *Engine {
 	e := &Engine{
 		cfg: cfg, poke: make(chan struct{}, 1), passed: make(chan struct{}),
-		absent: map[string]time.Time{}, busy: map[string]Step{}, asked: map[string]Ask{}, faults: map[string]Fault{},
-		binding: map[*spec.Definition]binding{},
+		absent: map[string]Absence{}, busy: map[string]Step{}, asked: map[string]Ask{}, faults: map[string]Fault{},
+		binding: map[*spec.Definition]binding{}, removals: cfg.Removals, saved: cfg.Removals,
 	}
-	e.Tune(cfg.Resync, cfg.MaxParallel)
+	e.Tune(cfg.Tuning)
 	return e
 }
 
-// Tune changes Config.Resync and Config.MaxParallel of a running engine; zero
-// means their defaults. Starts under way are not counted against a new limit.
-func (e *Engine) Tune(resync time.Duration, maxParallel int) {
-	if resync == 0 {
-		resync = defaultResync
+// Tune changes the Tuning of a running engine. Starts under way are not counted
+// against a new limit, and removals that are held stay so.
+func (e *Engine) Tune(tuning Tuning) {
+	if tuning.Resync == 0 {
+		tuning.Resync = defaultResync
 	}
-	if maxParallel == 0 {
-		maxParallel = defaultMaxParallel
+	if tuning.MaxParallel == 0 {
+		tuning.MaxParallel = defaultMaxParallel
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.cfg.Resync = resync
-	if maxParallel != cap(e.starts) {
-		e.starts = make(chan struct{}, maxParallel)
+	e.cfg.Tuning = tuning
+	if tuning.MaxParallel != cap(e.starts) {
+		e.starts = make(chan struct{}, tuning.MaxParallel)
 	}
 }
 
@@ -171,6 +196,16 @@ func (e *Engine) Status() Status {
 	return e.statusOf(w, verdicts)
 }
 
+// Show is Status for the eyes of an operator: the removals that it lists as
+// held are those that Approve lets go.
+func (e *Engine) Show() Status {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w, verdicts := e.judgeNow()
+	e.shown = braked(verdicts)
+	return e.statusOf(w, verdicts)
+}
+
 func (e *Engine) statusOf(w *World, verdicts []Verdict) Status {
 	s := statusOf(w, verdicts)
 	s.Host, s.VMsDir, s.StateDir = e.cfg.HostName, e.cfg.VMsDir, e.cfg.StateDir
@@ -189,12 +224,15 @@ func (e *Engine) judgeNow() (*World, []Verdict) {
 	return w, Diff(w)
 }
 
-// Plan is what a pass over the directory as it is now would do.
+// Plan is what a pass over the directory as it is now would do, for the eyes of
+// an operator like Show.
 func (e *Engine) Plan() PlanReport {
 	set := e.cfg.Loader.Load()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	w := e.world(time.Now())
 	w.Set = set
-	return Report(set, Diff(w))
+	verdicts := Diff(w.settled())
+	e.shown = braked(verdicts)
+	return Report(set, verdicts)
 }

@@ -228,7 +228,7 @@ func TestEngineLimitsStartsAtOnce(t *testing.T) {
 			files[fmt.Sprintf("%d.hcl", i)] = task(fmt.Sprintf("t%d", i), "")
 		}
 		h := newHouse(t, files, func(c *Config, m *fakeMachines) {
-			c.MaxParallel, m.startTakes = 3, time.Second
+			c.Tuning.MaxParallel, m.startTakes = 3, time.Second
 		})
 		defer h.stop()
 		time.Sleep(time.Minute)

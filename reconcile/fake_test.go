@@ -31,6 +31,9 @@ type fakeMachines struct {
 	stopped  []string
 	events   []string
 	begin    time.Time
+	// removals is what was remembered last.
+	removals     runtime.Removals
+	failRemember error
 	// most is the highest number of starts that were under way at once.
 	underWay, most int
 	startTakes     time.Duration
@@ -140,6 +143,16 @@ func (f *fakeMachines) Preview(task *spec.Task, _ *runtime.Record) ([]string, er
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return nil, f.failStart[task.Name]
+}
+
+func (f *fakeMachines) RememberRemovals(removals runtime.Removals) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failRemember != nil {
+		return f.failRemember
+	}
+	f.removals = removals
+	return nil
 }
 
 func (f *fakeMachines) Event(kind, task, _ string, _ map[string]any) {

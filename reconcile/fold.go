@@ -129,6 +129,10 @@ func orEmpty[T any](list []T) []T {
 type Offline struct {
 	Set      *spec.Set
 	Observed map[string]runtime.Observation
+	// Removals, RemovalsFault and MaxRemovals are those of World.
+	Removals      runtime.Removals
+	RemovalsFault string
+	MaxRemovals   *int
 	// HostName and StateDir are shown as they are.
 	HostName, StateDir string
 	BootID             string
@@ -138,14 +142,12 @@ type Offline struct {
 }
 
 func (o Offline) world() *World {
-	w := &World{Now: o.Now, BootID: o.BootID, Set: o.Set, Observed: o.Observed}
 	// What is missing now would be removed: there is no daemon whose waiting
 	// could be waited for.
-	w.Absent = map[string]time.Time{}
-	for name := range o.Observed {
-		w.Absent[name] = o.Now.Add(-RemovalSettle)
-	}
-	return w
+	return (&World{
+		Now: o.Now, BootID: o.BootID, Set: o.Set, Observed: o.Observed,
+		Removals: o.Removals, RemovalsFault: o.RemovalsFault, MaxRemovals: o.MaxRemovals,
+	}).settled()
 }
 
 // Status is what `status` shows.

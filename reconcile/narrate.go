@@ -56,6 +56,8 @@ func narrateTask(old, t *TaskStatus) []news {
 		return []news{{kind: "gave-up", task: t.Name, message: t.Reason, warn: true}}
 	case t.Phase == PhaseHeld && !same:
 		return []news{{kind: "removal-held", task: t.Name, message: t.Reason, warn: true}}
+	case old != nil && old.Phase == PhaseHeld && t.Desired != "absent":
+		return []news{{kind: "removal-off", task: t.Name, message: "a file defines it again; its VM was not touched"}}
 	}
 	return nil
 }

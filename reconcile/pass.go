@@ -51,6 +51,7 @@ func (e *Engine) pass(ctx context.Context) time.Time {
 	e.absent = absentees(w, w.wants())
 	w.Absent = e.absent
 	verdicts := Diff(w)
+	e.removals = Remember(w, verdicts)
 	wake := e.lookAt
 	for i := range verdicts {
 		v := &verdicts[i]
@@ -63,6 +64,7 @@ func (e *Engine) pass(ctx context.Context) time.Time {
 	news := narrate(&e.told, &status)
 	e.told = status
 	e.mu.Unlock()
+	e.saveRemovals()
 	e.tell(news)
 	e.announce()
 	return wake
@@ -102,11 +104,11 @@ func staticPorts(set *spec.Set) map[int]string {
 func (e *Engine) patience(set *spec.Set) time.Duration {
 	switch {
 	case set.Unsettled:
-		return min(unsettledDelay<<min(e.unsettled, 10), unsettledMaxDelay, e.cfg.Resync)
+		return min(unsettledDelay<<min(e.unsettled, 10), unsettledMaxDelay, e.cfg.Tuning.Resync)
 	case set.Broken():
-		return min(brokenDelay, e.cfg.Resync)
+		return min(brokenDelay, e.cfg.Tuning.Resync)
 	}
-	return e.cfg.Resync
+	return e.cfg.Tuning.Resync
 }
 
 // announce wakes everybody who waits for a pass.
@@ -125,6 +127,7 @@ func (e *Engine) announce() {
 func (e *Engine) world(now time.Time) *World {
 	return &World{
 		Now: now, BootID: e.cfg.BootID, Set: e.set, Observed: e.cfg.Machines.Observe(), LastEvent: e.event,
+		Removals: e.removals, RemovalsFault: e.cfg.RemovalsFault, MaxRemovals: e.cfg.Tuning.MaxRemovals,
 		Absent: e.absent, Busy: e.busy, Asked: e.asked, Faults: e.faults, Stopping: e.stop, Bind: e.bind,
 	}
 }

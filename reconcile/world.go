@@ -7,11 +7,6 @@ import (
 	"github.com/qemu-reconciler/qemu-reconciler/spec"
 )
 
-// RemovalSettle is how long a task must have been in no file, and the
-// directory without an event, before its VM is stopped. Editors, git checkout
-// and rsync delete before they write; half a second outlasts them.
-const RemovalSettle = 500 * time.Millisecond
-
 // World is everything a pass looks at, as one value: Diff decides from it and
 // from nothing else.
 type World struct {
@@ -22,8 +17,15 @@ type World struct {
 	Set *spec.Set
 	// Observed is what the runtime knows, by task.
 	Observed map[string]runtime.Observation
-	// Absent says since when a recorded task has been in no file.
-	Absent map[string]time.Time
+	// Absent is what was known before of recorded tasks that are in no file.
+	Absent map[string]Absence
+	// Removals is what the brake on mass removals remembers, and RemovalsFault
+	// why that cannot be known.
+	Removals      runtime.Removals
+	RemovalsFault string
+	// MaxRemovals is how many removals a minute go unasked; nil leaves it to the
+	// default rule.
+	MaxRemovals *int
 	// LastEvent is the time of the latest event in the directory.
 	LastEvent time.Time
 	// Busy are the steps in flight, at most one a task.
@@ -146,37 +148,4 @@ func (w *World) brokenFile() string {
 		}
 	}
 	return ""
-}
-
-// absentees says since when each recorded task has been in no file, given what
-// was known of that before. While the directory cannot be read nobody is
-// absent.
-func absentees(w *World, wants map[string]*Want) map[string]time.Time {
-	out := map[string]time.Time{}
-	if w.Set.Err != nil {
-		return out
-	}
-	for name, o := range w.Observed {
-		if o.Record == nil || wants[name] != nil {
-			continue
-		}
-		since, known := w.Absent[name]
-		if !known {
-			since = w.Now
-		}
-		out[name] = since
-	}
-	return out
-}
-
-// removalDue is when the absent task may be stopped, as far as time decides.
-func (w *World) removalDue(name string) time.Time {
-	since := w.Absent[name]
-	if since.IsZero() {
-		since = w.Now
-	}
-	if w.LastEvent.After(since) {
-		since = w.LastEvent
-	}
-	return since.Add(RemovalSettle)
 }

@@ -1,14 +1,8 @@
 package runtime
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"sync"
-
-	"github.com/google/renameio/v2"
 )
 
 // directoryVersion is the version of the file that is written here.
@@ -17,14 +11,18 @@ const directoryVersion = 1
 // directoryFile remembers across daemons which device the task directory was
 // on: an unmounted mount point looks like a directory that was emptied.
 type directoryFile struct {
-	path string
-	mu   sync.Mutex
+	note[rememberedDirectory]
+	mu sync.Mutex
 }
 
 type rememberedDirectory struct {
 	Version int    `json:"version"`
 	Dir     string `json:"dir"`
 	Device  uint64 `json:"device"`
+}
+
+func newDirectoryNote(path string) note[rememberedDirectory] {
+	return note[rememberedDirectory]{path, directoryVersion}
 }
 
 // DirectoryDevice gives the device (st_dev) that a task directory was last seen
@@ -63,31 +61,5 @@ func (r *Runtime) RememberDirectory(dir string, device uint64) error {
 	if err == nil && known == wanted {
 		return nil
 	}
-	raw, err := json.Marshal(wanted)
-	if err != nil {
-		return err
-	}
-	err = renameio.WriteFile(r.directory.path, append(raw, '\n'), 0o600, renameio.WithStaticPermissions(0o600))
-	if err != nil {
-		return err
-	}
-	return syncDir(r.layout.State)
-}
-
-// read gives the zero value when nothing was remembered.
-func (f *directoryFile) read() (known rememberedDirectory, err error) {
-	raw, err := os.ReadFile(f.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return known, nil
-	}
-	if err != nil {
-		return known, err
-	}
-	if err := json.Unmarshal(raw, &known); err != nil {
-		return rememberedDirectory{}, fmt.Errorf("%s makes no sense: %w", f.path, err)
-	}
-	if known.Version > directoryVersion {
-		return rememberedDirectory{}, &NewerError{Path: f.path, Version: known.Version}
-	}
-	return known, nil
+	return r.directory.write(wanted)
 }

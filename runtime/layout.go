@@ -33,6 +33,9 @@ func (l Layout) Events() string { return filepath.Join(l.State, "events.jsonl") 
 // Directory is what is remembered of the task directory.
 func (l Layout) Directory() string { return filepath.Join(l.State, "vms_dir.json") }
 
+// Removals is what is remembered of removals that wait or have begun.
+func (l Layout) Removals() string { return filepath.Join(l.State, "removals.json") }
+
 // CacheDir holds what can be found out again at any time.
 func (l Layout) CacheDir() string { return filepath.Join(l.State, "cache") }
 

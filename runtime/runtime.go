@@ -80,6 +80,8 @@ type Runtime struct {
 	runFault string
 	// directory is what is remembered of the task directory.
 	directory directoryFile
+	// removals is what the brake on mass removals remembers.
+	removals removalsFile
 
 	mu       sync.RWMutex
 	machines map[string]*machine
@@ -104,7 +106,8 @@ func Open(ctx context.Context, options Options) (*Runtime, error) {
 	r := &Runtime{
 		options: options, layout: options.Layout, log: options.Log,
 		store: OpenStore(options.Layout), ports: newPortTable(options.DynamicPorts),
-		host: machineID(), machines: map[string]*machine{}, directory: directoryFile{path: options.Layout.Directory()},
+		host: machineID(), machines: map[string]*machine{}, directory: directoryFile{note: newDirectoryNote(options.Layout.Directory())},
+		removals: removalsFile{note: newRemovalsNote(options.Layout.Removals())},
 	}
 	r.Tune(options.tuning())
 	if ownFingerprint {

@@ -20,6 +20,8 @@ const (
 	// must survive it: ports, pinned format, holds, definitions.
 	safeSuffix    = ".json.durable"
 	corruptSuffix = ".json.corrupt-"
+	// asideStamp is the layout of the time in the name of what was set aside.
+	asideStamp = "20060102T150405.000000000"
 	// temporaryPrefix begins the names of files being written. No task's name
 	// begins with a dot.
 	temporaryPrefix = "."
@@ -29,10 +31,12 @@ const (
 type NewerError struct {
 	Path    string
 	Version int
+	// Known is the latest version that this program knows.
+	Known int
 }
 
 func (e *NewerError) Error() string {
-	return fmt.Sprintf("%s has version %d and this program knows records up to version %d: use the newer program again, nothing was touched", e.Path, e.Version, RecordVersion)
+	return fmt.Sprintf("%s has version %d and this program knows up to version %d: use the newer program again, nothing was touched", e.Path, e.Version, e.Known)
 }
 
 // Store keeps one record a task as JSON. Writes of one task must not overlap;
@@ -111,7 +115,7 @@ func (s *Store) Load() (Stored, error) {
 		return out, fmt.Errorf("records: %w", err)
 	}
 	for task, reason := range out.Corrupt {
-		aside := filepath.Join(s.layout.TasksDir(), task+corruptSuffix+s.now().UTC().Format("20060102T150405.000000000"))
+		aside := filepath.Join(s.layout.TasksDir(), task+corruptSuffix+s.now().UTC().Format(asideStamp))
 		if err := os.Rename(s.layout.Record(task), aside); err != nil {
 			delete(out.Corrupt, task)
 			out.Untouchable[task] = fmt.Errorf("%w, and it cannot be set aside: %w", reason, err)

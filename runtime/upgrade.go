@@ -50,7 +50,7 @@ func decodeRecord(raw []byte, chain []upgrade) (*Record, error) {
 	}
 	current := len(chain) + 1
 	if head.Version > current {
-		return nil, &NewerError{Version: head.Version}
+		return nil, &NewerError{Version: head.Version, Known: current}
 	}
 	if head.Version < 1 {
 		return nil, fmt.Errorf("version %d does not exist", head.Version)

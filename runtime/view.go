@@ -11,6 +11,10 @@ import (
 // Snapshot is what can be seen from outside the daemon.
 type Snapshot struct {
 	Observations map[string]Observation
+	// Removals is what the brake on mass removals remembers, and RemovalsError
+	// why that cannot be known.
+	Removals      Removals
+	RemovalsError error
 	// DaemonPID is the process that holds the state, or zero.
 	DaemonPID int
 }
@@ -29,6 +33,7 @@ func View(ctx context.Context, layout Layout) (*Snapshot, error) {
 		return nil, err
 	}
 	out.DaemonPID = lockHolder(layout.StateLock())
+	out.Removals, out.RemovalsError = newRemovalsNote(layout.Removals()).read()
 	for task, record := range stored.Records {
 		if err := ctx.Err(); err != nil {
 			return nil, err

@@ -33,6 +33,9 @@ type DaemonConfig struct {
 	// MaxParallel is how many VMs start at once; zero means the daemon's own
 	// measured default.
 	MaxParallel int
+	// MaxRemovals is how many removals within a minute go unasked; nil holds
+	// them when they are three or more and more than half of the VMs that ran.
+	MaxRemovals *int
 	// LogMaxSize is how large a log file may grow, in bytes, before it is
 	// rotated; default 10 MiB.
 	LogMaxSize int64
@@ -85,7 +88,7 @@ var configKeys = []configKey{
 	{"image_paths", cty.List(cty.String), answerNotBuilt},
 	{"args_allowlist", cty.List(cty.String), answerNotBuilt},
 	{"emulators_allowlist", cty.List(cty.String), answerNotBuilt},
-	{"max_removals", cty.Number, answerNotBuilt},
+	{"max_removals", cty.Number, setMaxRemovals},
 	{"listen", cty.String, answerNotBuilt},
 }
 

@@ -18,6 +18,7 @@ const (
 	minResync   = 100 * time.Millisecond
 	maxResync   = 24 * time.Hour
 	maxParallel = 1024
+	maxRemovals = 1000000
 	minLogSize  = 1 << 10
 	maxLogSize  = 1 << 40
 )
@@ -106,6 +107,17 @@ func setMaxParallel(c *DaemonConfig, v cty.Value) error {
 		return nil
 	}
 	return fmt.Errorf("%s is no whole number from 1 to %d", number.Text('g', 10), maxParallel)
+}
+
+func setMaxRemovals(c *DaemonConfig, v cty.Value) error {
+	number := v.AsBigFloat()
+	n, _ := number.Int64()
+	if !number.IsInt() || n < 0 || n > maxRemovals {
+		return fmt.Errorf("%s is no whole number from 0 to %d", number.Text('g', 10), maxRemovals)
+	}
+	most := int(n)
+	c.MaxRemovals = &most
+	return nil
 }
 
 func setLogMaxSize(c *DaemonConfig, v cty.Value) error {

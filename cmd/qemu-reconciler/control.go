@@ -13,6 +13,7 @@ import (
 // engine is what the control socket asks of the daemon's loop.
 type engine interface {
 	Status() reconcile.Status
+	Show() reconcile.Status
 	Plan() reconcile.PlanReport
 	StartTasks(ctx context.Context, names []string, wait bool) error
 	StopTasks(ctx context.Context, names []string, wait bool) error
@@ -25,6 +26,7 @@ const (
 	codeUnknownTask = "unknown-task"
 	codeTaskFailed  = "task-failed"
 	codeNothingHeld = "nothing-held"
+	codeHeldChanged = "held-changed"
 	codeStopping    = "stopping"
 	codeBadRequest  = "bad-request"
 )
@@ -51,7 +53,7 @@ type approveAnswer struct {
 // not the VM.
 func newControl(ctx context.Context, e engine) *http.Server {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, e.Status()) })
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, e.Show()) })
 	mux.HandleFunc("GET /v1/plan", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, e.Plan()) })
 	verbs := taskVerbs{daemon: ctx, engine: e}
 	mux.HandleFunc("POST /v1/tasks/{verb}", verbs.serve)
@@ -70,14 +72,19 @@ func approveHeld(w http.ResponseWriter, e engine) {
 		answer(w, http.StatusOK, approveAnswer{Approved: names})
 		return
 	}
-	message := err.Error()
-	if errors.Is(err, reconcile.ErrNothingHeld) {
-		message = "nothing to approve"
+	var changed *reconcile.HeldChangedError
+	switch {
+	case errors.As(err, &changed):
+		refuse(w, http.StatusConflict, codeHeldChanged, err.Error())
+	case errors.Is(err, reconcile.ErrNothingHeld):
+		message := "nothing to approve"
 		for _, held := range heldRemovals(e.Status()) {
 			message += "; " + held
 		}
+		refuse(w, http.StatusConflict, codeNothingHeld, message)
+	default:
+		refuse(w, http.StatusInternalServerError, codeTaskFailed, err.Error())
 	}
-	refuse(w, http.StatusConflict, codeNothingHeld, message)
 }
 
 func refuse(w http.ResponseWriter, status int, code, message string) {

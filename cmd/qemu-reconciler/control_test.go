@@ -42,6 +42,8 @@ func (f *fakeEngine) Status() reconcile.Status {
 	return reconcile.Status{Format: 1, VMsDir: "/d", Tasks: []reconcile.TaskStatus{web, {Name: "db"}}, HeldRemovals: f.held}
 }
 
+func (f *fakeEngine) Show() reconcile.Status { return f.Status() }
+
 func (f *fakeEngine) Plan() reconcile.PlanReport {
 	return reconcile.PlanReport{Format: 1, Changes: []reconcile.Change{{Task: "web", Action: reconcile.ActionRestart}}}
 }

@@ -68,7 +68,12 @@ func (d *daemonProcess) open(ctx context.Context) (err error) {
 	loading := s.loaderOptions(host)
 	loading.Device, loading.Remember = d.runtime.DirectoryDevice(s.dirs.VMs), d.rememberDirectory
 	d.loader = spec.NewLoader(loading)
-	d.engine = reconcile.New(d.engineConfig())
+	config := d.engineConfig()
+	if config.Removals, err = d.runtime.Removals(); err != nil {
+		config.RemovalsFault = err.Error()
+		d.log.Error("it is not known which removals are held: no VM is stopped for a removal until that is mended and the daemon restarted", "error", err)
+	}
+	d.engine = reconcile.New(config)
 	d.pokeable.Store(d.engine)
 	if d.watcher, err = reconcile.NewWatcher(s.dirs.VMs, d.engine.PokeFiles, d.log); err != nil {
 		return fmt.Errorf("file events cannot be had: %w (is fs.inotify.max_user_instances used up?)", err)
@@ -102,9 +107,14 @@ func (d *daemonProcess) engineConfig() reconcile.Config {
 	return reconcile.Config{
 		Loader: d.loader, Machines: d.runtime,
 		HostName: s.hostName, VMsDir: s.dirs.VMs, StateDir: s.dirs.State, Version: currentBuild().Version, PID: os.Getpid(),
-		BootID: runtime.BootID(), Resync: s.config.ResyncInterval, MaxParallel: s.config.MaxParallel,
+		BootID: runtime.BootID(), Tuning: engineTuning(s.config),
 		OnPass: d.passed, Log: d.log,
 	}
+}
+
+// engineTuning is what config.hcl says to the loop.
+func engineTuning(config *spec.DaemonConfig) reconcile.Tuning {
+	return reconcile.Tuning{Resync: config.ResyncInterval, MaxParallel: config.MaxParallel, MaxRemovals: config.MaxRemovals}
 }
 
 // runtimeOptions are what config.hcl says to the runtime.

@@ -71,8 +71,13 @@ func lookOffline(ctx context.Context, s *setup) (reconcile.Offline, error) {
 		return reconcile.Offline{}, fmt.Errorf("the state in %s cannot be read: %w", s.dirs.State, err)
 	}
 	options := s.loaderOptions(s.fingerprint(hclog.NewNullLogger()))
+	fault := ""
+	if snapshot.RemovalsError != nil {
+		fault = snapshot.RemovalsError.Error()
+	}
 	return reconcile.Offline{
 		Set: spec.LoadDir(options), Observed: snapshot.Observations,
+		Removals: snapshot.Removals, RemovalsFault: fault, MaxRemovals: s.config.MaxRemovals,
 		HostName: s.hostName, StateDir: s.dirs.State,
 		BootID: runtime.BootID(), DaemonPID: snapshot.DaemonPID, Now: time.Now(),
 	}, nil

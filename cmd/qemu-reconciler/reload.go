@@ -30,7 +30,7 @@ func (d *daemonProcess) rereadConfig() {
 		return
 	}
 	d.log.SetLevel(logLevel(d.logLevel, config))
-	d.engine.Tune(config.ResyncInterval, config.MaxParallel)
+	d.engine.Tune(engineTuning(config))
 	d.runtime.Tune(runtime.Tuning{
 		LogMaxSize: config.LogMaxSize, Sandbox: config.Sandbox, DynamicPorts: runtime.PortRange(config.DynamicPorts),
 	})

@@ -33,9 +33,9 @@ type Host struct {
 type Option func(*options)
 
 type options struct {
-	long, asNobody, stopped bool
-	config                  string
-	args, env, under        []string
+	long, asNobody, stopped, brake bool
+	config                         string
+	args, env, under               []string
 }
 
 // Long makes every path longer than a socket address can be (107 bytes), with
@@ -47,7 +47,12 @@ func Long() Option { return func(o *options) { o.long = true } }
 // not run by root.
 func AsNobody() Option { return func(o *options) { o.asNobody = true } }
 
-// Config adds lines to config.hcl, which otherwise says only dynamic_ports.
+// Brake leaves the brake on mass removals as it is by default. Without it tests
+// may remove what they like: config.hcl has a max_removals that none reaches.
+func Brake() Option { return func(o *options) { o.brake = true } }
+
+// Config adds lines to config.hcl, which otherwise says only dynamic_ports and
+// max_removals.
 func Config(hcl string) Option { return func(o *options) { o.config += hcl + "\n" } }
 
 // Args adds arguments to `run`, at this start and at later ones.
@@ -100,6 +105,9 @@ func newHost(t testing.TB, o options) *Host {
 		VMs: filepath.Join(dir, "vms.d"), State: filepath.Join(dir, "state"), Run: filepath.Join(dir, "run"), Disks: filepath.Join(dir, "disks")}
 	h.must(os.MkdirAll(h.VMs, 0o755))
 	h.must(os.Mkdir(h.Disks, 0o755))
+	if !o.brake {
+		o.config += "max_removals = 1000\n"
+	}
 	h.must(os.WriteFile(h.config, []byte(portRange()+o.config), 0o644))
 	h.logs, err = os.Create(filepath.Join(dir, "daemon.log"))
 	h.must(err)

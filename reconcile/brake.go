@@ -1,0 +1,210 @@
+package reconcile
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/qemu-reconciler/qemu-reconciler/runtime"
+	"github.com/qemu-reconciler/qemu-reconciler/spec"
+)
+
+const (
+	// RemovalSettle is how long tasks must have been in no file, and the
+	// directory without an event, before a VM is stopped for it. Editors, git
+	// checkout and rsync delete before they write; half a second outlasts them.
+	RemovalSettle = 500 * time.Millisecond
+	// removalWindow is the time over which removals are counted.
+	removalWindow = time.Minute
+	// manyRemovals is the fewest that are held unless max_removals says
+	// otherwise: the last VMs of a small host go without asking.
+	manyRemovals = 3
+)
+
+// Absence is a recorded task that is in no file.
+type Absence struct {
+	// Since is when it was missed first, and Ran how many VMs ran then.
+	Since time.Time
+	Ran   int
+}
+
+// brake is what holds for all removals of a pass: an accident rarely takes one
+// file alone, so they are judged together.
+type brake struct {
+	// absent are the tasks that are in no file.
+	absent map[string]Absence
+	// due is when the latest of them, and the directory, have settled: a
+	// removal that went before would not be counted with those that follow it.
+	due time.Time
+	// reason holds all removals that were not approved and have not begun;
+	// empty lets them go.
+	reason string
+}
+
+// newBrake counts the removals. They are held when there are too many, and,
+// once any is held, until it is approved or its file is back: directories come
+// back piece by piece, too.
+func newBrake(w *World, wants map[string]*Want) brake {
+	b := brake{absent: absentees(w, wants)}
+	b.due = w.LastEvent
+	c := count{w: w, tasks: map[string]bool{}}
+	held := false
+	for name, absence := range b.absent {
+		if absence.Since.After(b.due) {
+			b.due = absence.Since
+		}
+		h, ok := w.Removals.Held[name]
+		switch {
+		case ok:
+			held = held || !h.Approved
+			c.add(name, h.Since, h.Ran)
+		case w.stopsIfRemoved(name):
+			c.add(name, absence.Since, absence.Ran)
+		}
+	}
+	for name, begun := range w.Removals.Begun {
+		if !returned(wants[name]) {
+			c.add(name, begun.At, begun.Ran)
+		}
+	}
+	b.due = b.due.Add(RemovalSettle)
+	switch {
+	case w.RemovalsFault != "":
+		b.reason = "its removal waits, for it is not known which are held: " + w.RemovalsFault
+	case c.tooMany() != "":
+		b.reason = "its removal waits for `qemu-reconciler approve`, or for its file to come back: " + c.tooMany()
+	case held:
+		b.reason = "its removal was held with others, and waits for `qemu-reconciler approve` or for its file to come back"
+	}
+	return b
+}
+
+// count is the removals of the last minute, and how many VMs ran when the
+// first of them was missed.
+type count struct {
+	w     *World
+	tasks map[string]bool
+	first time.Time
+	ran   int
+}
+
+func (c *count) add(task string, at time.Time, ran int) {
+	c.tasks[task] = true
+	if c.first.IsZero() || at.Before(c.first) || at.Equal(c.first) && ran > c.ran {
+		c.first, c.ran = at, ran
+	}
+}
+
+// tooMany says why they may not go unasked; empty when they may.
+func (c *count) tooMany() string {
+	n, most := len(c.tasks), c.w.MaxRemovals
+	switch {
+	case most != nil && n > *most:
+		return fmt.Sprintf("%d removals within a minute, and max_removals is %d", n, *most)
+	case most == nil && n >= manyRemovals && 2*n > c.ran:
+		return fmt.Sprintf("%d of %d VMs would be gone within a minute", n, max(n, c.ran))
+	}
+	return ""
+}
+
+// stopsIfRemoved says whether the removal of a task stops a VM that the files
+// and nobody else had run.
+func (w *World) stopsIfRemoved(task string) bool {
+	o := w.Observed[task]
+	rec := o.Record
+	return o.Alive && o.Refused == "" && rec.Wanted != nil && !rec.Kept && !rec.Held && rec.Wanted.OnRemove != spec.OnRemoveKeep
+}
+
+// returned says whether a file defines the task soundly.
+func returned(want *Want) bool { return want != nil && want.Stale == "" }
+
+// absentees gives the recorded tasks that are in no file, with what was known
+// of that before. While the directory cannot be read nobody is absent.
+func absentees(w *World, wants map[string]*Want) map[string]Absence {
+	out := map[string]Absence{}
+	if w.Set.Err != nil {
+		return out
+	}
+	ran := 0
+	for name, o := range w.Observed {
+		if o.Alive && !o.Record.Kept || w.Busy[name] != StepNone {
+			ran++
+		}
+	}
+	for name, o := range w.Observed {
+		if o.Record == nil || wants[name] != nil {
+			continue
+		}
+		absence, known := w.Absent[name]
+		if !known {
+			absence = Absence{Since: w.Now, Ran: ran}
+		}
+		out[name] = absence
+	}
+	return out
+}
+
+// settled is the world as it will be when the directory has been quiet for long
+// enough: what a plan shows.
+func (w *World) settled() *World {
+	later := *w
+	later.Absent, later.LastEvent = map[string]Absence{}, time.Time{}
+	for name, absence := range absentees(w, w.wants()) {
+		absence.Since = w.Now.Add(-RemovalSettle)
+		later.Absent[name] = absence
+	}
+	return &later
+}
+
+// Remember gives what the brake has to know after these verdicts: what it
+// holds, unless that is gone or back, and what begins or has begun lately.
+func Remember(w *World, verdicts []Verdict) runtime.Removals {
+	next := runtime.Removals{Held: map[string]runtime.HeldRemoval{}, Begun: maps.Clone(w.Removals.Begun)}
+	if next.Begun == nil {
+		next.Begun = map[string]runtime.BegunRemoval{}
+	}
+	absent := map[string]bool{}
+	for _, v := range verdicts {
+		if v.Record == nil || returned(v.Want) {
+			delete(next.Begun, v.Task)
+			continue
+		}
+		absent[v.Task] = true
+		held, was := w.Removals.Held[v.Task]
+		begun, has := next.Begun[v.Task]
+		switch {
+		case v.Step == StepStop && v.Removal != nil && !v.Braked:
+			if !has {
+				begun = runtime.BegunRemoval{At: w.Now, Ran: v.Removal.Ran}
+			}
+			next.Begun[v.Task] = begun
+		case was:
+			next.Held[v.Task] = held
+		case v.Braked:
+			next.Held[v.Task] = runtime.HeldRemoval{Since: v.Removal.Since, Ran: v.Removal.Ran}
+		}
+	}
+	maps.DeleteFunc(next.Begun, func(task string, begun runtime.BegunRemoval) bool {
+		return !absent[task] && w.Now.Sub(begun.At) >= removalWindow
+	})
+	for task, begun := range next.Begun {
+		if begun.At.After(w.Now) { // the clock was set back
+			begun.At = w.Now
+			next.Begun[task] = begun
+		}
+	}
+	return next
+}
+
+// braked names the removals that an approval would let go, sorted.
+func braked(verdicts []Verdict) []string {
+	var names []string
+	for _, v := range verdicts {
+		if v.Braked {
+			names = append(names, v.Task)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
