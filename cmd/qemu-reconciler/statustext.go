@@ -20,7 +20,7 @@ func writeStatus(w io.Writer, st reconcile.Status, now time.Time, s style) {
 	}
 	switch {
 	case len(st.Tasks) > 0:
-		b.WriteString(statusTable(st.Tasks, now, s))
+		b.WriteString(statusTable(toldOnce(st), now, s))
 	case st.DirError == "":
 		b.WriteString("No tasks in " + spec.Printable(st.VMsDir) + ".\n")
 	}
@@ -44,6 +44,18 @@ func writeStatus(w io.Writer, st reconcile.Status, now time.Time, s style) {
 	if len(st.Tasks) > 0 || len(st.Files) > 0 {
 		fmt.Fprintf(w, "\n%s\n", summaryLine(st))
 	}
+}
+
+// toldOnce are the tasks without the reasons that stand below the table, for all
+// held removals together.
+func toldOnce(st reconcile.Status) []reconcile.TaskStatus {
+	tasks := slices.Clone(st.Tasks)
+	for i := range tasks {
+		if slices.Contains(st.HeldRemovals, tasks[i].Name) {
+			tasks[i].Reason = ""
+		}
+	}
+	return tasks
 }
 
 // heldRemovals are the removals that are held, those with the same reason in

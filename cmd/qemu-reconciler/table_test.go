@@ -111,6 +111,9 @@ func TestWriteStatusShowsFilesAndHeldRemovals(t *testing.T) {
 			t.Errorf("%q is missing in:\n%s", want, b.String())
 		}
 	}
+	if n := strings.Count(b.String(), "waits until z.hcl is mended"); n != 1 {
+		t.Errorf("the reason of two tasks stands there %d times:\n%s", n, b.String())
+	}
 	if strings.Contains(b.String(), "approve") {
 		t.Errorf("approve is offered for what waits for a file:\n%s", b.String())
 	}
