@@ -47,6 +47,7 @@ type Machines interface {
 	Preview(task *spec.Task, rec *runtime.Record) ([]string, error)
 	Event(kind, task, message string, facts map[string]any)
 	RememberRemovals(removals runtime.Removals) error
+	Probe()
 }
 
 // Loader gives the desired set; *spec.Loader is the one there is.
@@ -197,8 +198,10 @@ func (e *Engine) Status() Status {
 }
 
 // Show is Status for the eyes of an operator: the removals that it lists as
-// held are those that Approve lets go.
+// held are those that Approve lets go, and what it says of QEMUs that hang is
+// made sure of soon.
 func (e *Engine) Show() Status {
+	e.cfg.Machines.Probe()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	w, verdicts := e.judgeNow()

@@ -155,6 +155,8 @@ func (f *fakeMachines) RememberRemovals(removals runtime.Removals) error {
 	return nil
 }
 
+func (f *fakeMachines) Probe() {}
+
 func (f *fakeMachines) Event(kind, task, _ string, _ map[string]any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

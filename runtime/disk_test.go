@@ -37,7 +37,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("the disk was not broken: %s", asJSON(got))
 	}
 	for _, name := range []string{"vm", "late"} {
-		l.find(name).tend(time.Now())
+		l.find(name).tend(time.Now(), false)
 	}
 	if got := l.onDisk("vm"); got.Process != nil || got.LastExit == nil || got.LastExit.Rung != RungACPI {
 		t.Errorf("not brought up to date: %s", asJSON(got))
@@ -75,7 +75,7 @@ func TestFullDiskAfterExec(t *testing.T) {
 	if got := l.onDisk("vm"); got.Process != nil {
 		t.Fatalf("the disk was not broken: %s", asJSON(got))
 	}
-	m.tend(time.Now())
+	m.tend(time.Now(), false)
 	if got := l.onDisk("vm"); got.Intent != nil || got.Process == nil || got.Process.PID != o.Record.Process.PID || !got.Process.Answered {
 		t.Errorf("not brought up to date: %s", asJSON(got))
 	}

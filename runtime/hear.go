@@ -106,6 +106,7 @@ func (m *machine) ask(ctx context.Context, l *life, monitor *Monitor) {
 		// The session is over, which its listener sees by itself.
 	case asking.Err() != nil:
 		m.setTrouble(troubleSilent)
+		m.rt.soon() // it is asked again, and again
 	default:
 		m.setTrouble(err.Error())
 	}
@@ -158,18 +159,22 @@ func (m *machine) countReboots(l *life, n int, upTo time.Time) {
 		return // forgotten or refused: nobody counts any more
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	l.untold += n
+	m.mu.Unlock()
+	m.rt.soon()
 }
 
 // tellReboots writes an event about reboots, the first at once and more of them
-// at long intervals.
-func (m *machine) tellReboots(l *life, now time.Time) {
+// at long intervals; it gives the time of the next, if there is one.
+func (m *machine) tellReboots(l *life, now time.Time) (next time.Time) {
 	m.mu.Lock()
 	n := l.untold
 	if n == 0 || now.Sub(l.lastTelling) < rebootTelling {
+		if n > 0 {
+			next = l.lastTelling.Add(rebootTelling)
+		}
 		m.mu.Unlock()
-		return
+		return next
 	}
 	l.untold, l.lastTelling = 0, now
 	total := m.record.Reboots
@@ -179,6 +184,7 @@ func (m *machine) tellReboots(l *life, now time.Time) {
 		message = fmt.Sprintf("the guest rebooted %d times", n)
 	}
 	m.event(EventRebooted, message, map[string]any{"count": n, "reboots": total})
+	return time.Time{}
 }
 
 // countMissed counts the resets that QEMU noted in its log while nobody

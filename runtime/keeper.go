@@ -2,63 +2,136 @@ package runtime
 
 import "time"
 
-// keeperInterval is how often the keeper goes round: what is written late is
-// written this much later at most.
-const keeperInterval = time.Second
+const (
+	// keeperInterval is how often the keeper goes round while there is something
+	// to be done soon: what is written late is written this much later at most.
+	keeperInterval = time.Second
+	// keeperRest is how often it goes round while there is not. Each round wakes
+	// the daemon, and looks at a few files for every VM.
+	keeperRest = 10 * time.Second
+)
 
-// keeper does what must be done now and then, for all machines in turn.
+// keeper does what must be done now and then, for all machines in turn. It is
+// the only one that wakes up while nothing happens.
 func (r *Runtime) keeper() {
-	ticker := time.NewTicker(keeperInterval)
-	defer ticker.Stop()
+	round := time.Now().Add(keeperInterval)
+	timer := time.NewTimer(keeperInterval)
+	defer timer.Stop()
 	for {
+		watched := false
 		select {
 		case <-r.ctx.Done():
 			return
-		case now := <-ticker.C:
-			r.keepRunDirectory()
-			for _, m := range r.list() {
-				m.tend(now)
+		case <-r.hurry:
+			if soon := time.Now().Add(keeperInterval); soon.Before(round) {
+				round = soon
+				timer.Reset(keeperInterval)
+			}
+			continue
+		case <-r.watched:
+			watched = true
+		case <-timer.C:
+		}
+		now := time.Now()
+		round = now.Add(keeperRest)
+		r.keepRunDirectory()
+		for _, m := range r.list() {
+			if next := m.tend(now, watched); !next.IsZero() && next.Before(round) {
+				round = next
 			}
 		}
+		timer.Reset(time.Until(round))
 	}
 }
 
-// tend is the keeper's look at one machine.
-func (m *machine) tend(now time.Time) {
+// soon makes the keeper go round within keeperInterval.
+func (r *Runtime) soon() { signal(r.hurry) }
+
+// Probe says that somebody watches: every QEMU that was not asked lately
+// whether it answers is asked now. It returns at once; what comes of it is seen
+// later. Without it QEMUs are asked rarely, for each answer wakes the daemon.
+func (r *Runtime) Probe() { signal(r.watched) }
+
+func signal(slot chan struct{}) {
+	select {
+	case slot <- struct{}{}:
+	default: // there is one already
+	}
+}
+
+// tend is the keeper's look at one machine. It gives the time by which it is to
+// be looked at again, zero for the next round whenever that is.
+func (m *machine) tend(now time.Time, watched bool) (next time.Time) {
 	var fault error
 	defer m.rescue(&fault)
+	by := func(due time.Time) {
+		if !due.IsZero() && (next.IsZero() || due.Before(next)) {
+			next = due
+		}
+	}
 	if m.save() {
 		m.rt.poke()
 	}
-	if m.refused() != nil {
-		m.lookFromAfar()
+	if m.unsaved.Load() {
+		by(now.Add(keeperInterval))
+	}
+	if m.refused() != nil && m.lookFromAfar() {
+		by(now.Add(keeperInterval))
 	}
 	l := m.currentLife()
 	if l == nil {
-		return
+		return next
 	}
-	m.tellReboots(l, now)
-	if err := l.logs.check(now); err != nil {
+	by(m.tellReboots(l, now))
+	due, err := l.logs.check(now)
+	if err != nil {
 		m.log.Warn("log cannot be kept small", "error", err)
 	}
-	if now.Before(l.nextProbe) {
-		return
-	}
-	l.nextProbe = now.Add(probeInterval)
-	select {
-	case l.probe <- struct{}{}:
-	default: // the last one is still waiting
-	}
+	by(due)
+	by(m.probe(l, now, watched))
+	return next
 }
 
-// lookFromAfar sees whether the process of a task that is left alone has ended.
-func (m *machine) lookFromAfar() {
+// probe asks for a proof that QEMU answers when it is time for one: soon after
+// the last while it does not answer or somebody watches, else rarely. A process
+// that is stopped cannot answer, which is seen from outside.
+func (m *machine) probe(l *life, now time.Time, watched bool) (next time.Time) {
+	trouble := m.observe().Trouble != ""
+	wait := probeRest
+	if trouble || watched {
+		wait = probeInterval
+	}
+	if due := l.probed.Add(wait); now.Before(due) {
+		if trouble {
+			return due
+		}
+		return time.Time{}
+	}
+	l.probed = now
+	if isStopped(l.process.PID()) {
+		m.setTrouble(troubleStopped)
+		return now.Add(probeInterval)
+	}
+	signal(l.probe)
+	if trouble {
+		return now.Add(probeInterval)
+	}
+	return time.Time{}
+}
+
+// lookFromAfar sees whether the process of a task that is left alone still
+// runs.
+func (m *machine) lookFromAfar() (runs bool) {
 	record := m.current()
-	if record.Process == nil || m.currentLife() != nil || record.Process.exists() {
-		return
+	if record.Process == nil || m.currentLife() != nil {
+		return false
+	}
+	if record.Process.exists() {
+		return true
 	}
 	gone := record.clone()
 	gone.Process = nil
 	m.set(gone, func() {})
 	m.rt.poke()
+	return false
 }

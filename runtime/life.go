@@ -18,9 +18,11 @@ const (
 	// A lost session is dialled again after redialFirst, then ever more slowly.
 	redialFirst = 50 * time.Millisecond
 	redialLast  = 5 * time.Second
-	// probeInterval is how often a session is asked whether QEMU still answers,
-	// and probePatience how long it may take.
+	// probeInterval is how often a session is asked whether QEMU still answers
+	// while there is doubt or somebody watches, probeRest how often otherwise, and
+	// probePatience how long it may take.
 	probeInterval = 5 * time.Second
+	probeRest     = 5 * time.Minute
 	probePatience = 3 * time.Second
 	// endPatience is how long a process may outlive its session before that is
 	// trouble: QEMU closes its monitor, and frees the guest's memory after it.
@@ -35,8 +37,9 @@ type life struct {
 	process *Process
 	logs    *logWatch
 	// probe asks the machine's goroutine to see whether QEMU answers.
-	probe     chan struct{}
-	nextProbe time.Time
+	probe chan struct{}
+	// probed is when it was asked last; only the keeper touches it.
+	probed time.Time
 	// over is closed when the end is recorded.
 	over chan struct{}
 
@@ -54,12 +57,11 @@ type life struct {
 }
 
 func (m *machine) newLife(p *Process) *life {
-	now := time.Now()
 	return &life{
 		process: p, logs: newLogWatch(m.rt.layout, m.name, m.rt.tuning.Load().LogMaxSize),
 		probe: make(chan struct{}, 1), over: make(chan struct{}), changed: make(chan struct{}),
 		// Hundreds that were adopted at once need not be asked at once.
-		nextProbe: now.Add(probeInterval + rand.N(probeInterval)),
+		probed: time.Now().Add(-rand.N(probeRest - probeInterval)),
 	}
 }
 
@@ -73,6 +75,7 @@ func (m *machine) begin(p *Process, edit func(*Record), tell func()) {
 	}
 	tell()
 	m.rt.tasks.Go(func() { m.follow(m.rt.ctx, l) })
+	m.rt.soon() // what boots writes logs
 }
 
 // resume takes charge of the process that the record has already.
@@ -206,8 +209,12 @@ func troubleOf(err error) string {
 	return fmt.Sprintf("QMP socket lost: %v", err)
 }
 
-// troubleSilent is the trouble of a QEMU that hangs.
-const troubleSilent = "QEMU does not answer on QMP: it hangs or is stopped"
+const (
+	// troubleSilent is the trouble of a QEMU that hangs.
+	troubleSilent = "QEMU does not answer on QMP: it hangs or is stopped"
+	// troubleStopped is that of one of which it is known.
+	troubleStopped = "QEMU does not answer on QMP: its process is stopped (SIGSTOP); kill -CONT lets it go on"
+)
 
 // setSession tells those who wait for a session, or for its end.
 func (m *machine) setSession(l *life, monitor *Monitor) {

@@ -19,10 +19,11 @@ const (
 	// and only its latest lines are evidence.
 	qmpLogMaxSize = 256 << 10
 
-	// A log that grows is looked at every logIntervalBusy; one that is silent
-	// ever less often, down to logIntervalIdle.
+	// A log that grows is looked at every logIntervalBusy; one that was silent
+	// for a while only when the keeper goes round anyway, and not much more often
+	// than every logIntervalIdle.
 	logIntervalBusy = time.Second
-	logIntervalIdle = 8 * time.Second
+	logIntervalIdle = keeperRest / 2
 )
 
 // logFile is a log that QEMU appends to.
@@ -48,10 +49,11 @@ func newLogWatch(layout Layout, task string, limit int64) *logWatch {
 	}}
 }
 
-// check looks at the logs when it is time to.
-func (w *logWatch) check(now time.Time) error {
+// check looks at the logs when it is time to. It gives the time of the next
+// look while that may not wait for the keeper's next round.
+func (w *logWatch) check(now time.Time) (due time.Time, err error) {
 	if now.Before(w.next) {
-		return nil
+		return w.due(), nil
 	}
 	grew := false
 	var errs []error
@@ -66,7 +68,14 @@ func (w *logWatch) check(now time.Time) error {
 		w.interval = min(2*w.interval, logIntervalIdle)
 	}
 	w.next = now.Add(w.interval)
-	return errors.Join(errs...)
+	return w.due(), errors.Join(errs...)
+}
+
+func (w *logWatch) due() time.Time {
+	if w.interval < logIntervalIdle {
+		return w.next
+	}
+	return time.Time{}
 }
 
 func (f *logFile) check() (grew bool, err error) {

@@ -123,6 +123,7 @@ func (m *machine) refuse(reason error, process *ProcessInfo) {
 		m.record = m.record.clone()
 		m.record.Process = process
 	}
+	m.rt.soon()
 }
 
 // untouchable says why no deed may begin; nil when one may.
@@ -232,6 +233,7 @@ func (m *machine) noteWrite(err error, durable bool) {
 	if !m.unsaved.Swap(true) {
 		m.log.Error("record cannot be written; it is kept in memory and written later", "error", err)
 	}
+	m.rt.soon()
 }
 
 // save writes what is only in memory, and says whether there was something and

@@ -150,7 +150,7 @@ func TestFaultIsContained(t *testing.T) {
 	l.start(l.task("vm", guest.Deaf))
 	broken := newMachine(l.Runtime, &Record{Version: RecordVersion, Task: "broken"})
 	broken.life = &life{} // without logs
-	broken.tend(time.Now())
+	broken.tend(time.Now(), false)
 	if o := broken.observe(); !strings.Contains(o.Trouble, "internal fault") {
 		t.Errorf("trouble: %q", o.Trouble)
 	}

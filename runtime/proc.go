@@ -268,6 +268,16 @@ func parseStartTicks(stat []byte) (uint64, error) {
 	return strconv.ParseUint(string(fields[fieldsAfterName]), 10, 64)
 }
 
+// isStopped says whether a process is stopped by a signal or a debugger.
+func isStopped(pid int) bool {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, after, _ := bytes.Cut(data[bytes.LastIndexByte(data, ')')+1:], []byte(" "))
+	return len(after) > 0 && (after[0] == 'T' || after[0] == 't')
+}
+
 // startedAt is the wall clock's time of a start, to a hundredth of a second, or
 // zero when the time of the boot cannot be read.
 func startedAt(ticks uint64) time.Time {

@@ -80,6 +80,8 @@ type Runtime struct {
 	runFault string
 	// directory is what is remembered of the task directory.
 	directory directoryFile
+	// hurry and watched wake the keeper; see soon and Probe.
+	hurry, watched chan struct{}
 	// removals is what the brake on mass removals remembers.
 	removals removalsFile
 
@@ -106,6 +108,7 @@ func Open(ctx context.Context, options Options) (*Runtime, error) {
 	r := &Runtime{
 		options: options, layout: options.Layout, log: options.Log,
 		store: OpenStore(options.Layout), ports: newPortTable(options.DynamicPorts),
+		hurry: make(chan struct{}, 1), watched: make(chan struct{}, 1),
 		host: machineID(), machines: map[string]*machine{}, directory: directoryFile{note: newDirectoryNote(options.Layout.Directory())},
 		removals: removalsFile{note: newRemovalsNote(options.Layout.Removals())},
 	}
