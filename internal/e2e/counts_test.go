@@ -37,7 +37,7 @@ const (
 	// QMP's answer, and the times that a thread waits for something meanwhile.
 	maxStartCalls, maxStartWaits = 250, 250
 	// The same for one VM and a minute in which nothing happens.
-	maxRestCalls, maxRestWaits = 50, 100
+	maxRestCalls, maxRestWaits = 10, 20
 	// restWindow is how long the rest is watched, restWindows how often when it
 	// is none at first.
 	restWindow, restWindows = 10 * time.Second, 3
