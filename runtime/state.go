@@ -104,8 +104,7 @@ func (s *Store) sort(out *Stored, task string) {
 	}
 }
 
-// Load reads everything, sets corrupt records aside (renamed, never deleted)
-// and removes what interrupted writes left behind.
+// Load reads everything, sets corrupt records aside (never deleted) and removes what interrupted writes left behind.
 func (s *Store) Load() (Stored, error) {
 	out, err := s.Read()
 	if err != nil {
@@ -115,15 +114,27 @@ func (s *Store) Load() (Stored, error) {
 		return out, fmt.Errorf("records: %w", err)
 	}
 	for task, reason := range out.Corrupt {
+		spare := out.Spare[task] != nil
 		aside := filepath.Join(s.layout.TasksDir(), task+corruptSuffix+s.now().UTC().Format(asideStamp))
-		if err := os.Rename(s.layout.Record(task), aside); err != nil {
+		if err := setAside(s.layout.Record(task), aside, spare); err != nil {
 			delete(out.Corrupt, task)
+			delete(out.Spare, task)
 			out.Untouchable[task] = fmt.Errorf("%w, and it cannot be set aside: %w", reason, err)
 			continue
 		}
 		out.Corrupt[task] = fmt.Errorf("%w; set aside as %s", reason, aside)
 	}
 	return out, nil
+}
+
+// setAside gives a corrupt record another name. One that has a copy to stand in
+// for it keeps its own name as well, until that is written: were it gone, a
+// daemon that comes after a crash would take it for one that somebody deleted.
+func setAside(path, aside string, spare bool) error {
+	if spare && os.Link(path, aside) == nil { // not every file system has links
+		return nil
+	}
+	return os.Rename(path, aside)
 }
 
 // sweep removes files of writes that never finished.

@@ -176,10 +176,33 @@ func TestStoreSetsAside(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(s.layout.TasksDir(), ".web.json-123")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("leftover: %v", err)
 	}
+	// A death before the copy is written in its place changes nothing.
 	again, err := s.Load()
 	must(t, err)
-	if len(again.Corrupt) != 0 {
-		t.Errorf("corrupt again: %v", again.Corrupt)
+	if again.Corrupt["safe"] == nil || again.Spare["safe"] == nil || len(again.Corrupt) != 1 {
+		t.Errorf("corrupt again: %v, spare: %v", again.Corrupt, again.Spare)
+	}
+	must(t, s.Put(again.Spare["safe"], false))
+	again, err = s.Load()
+	must(t, err)
+	if len(again.Corrupt) != 0 || again.Records["safe"] == nil {
+		t.Errorf("corrupt after it was replaced: %v", again.Corrupt)
+	}
+}
+
+// TestStoreCannotSetAside: a corrupt record that stays where it is is left
+// alone, and so is its copy.
+func TestStoreCannotSetAside(t *testing.T) {
+	t.Parallel()
+	s := testStore(t)
+	s.now = func() time.Time { return time.Unix(1, 0) }
+	must(t, s.Put(&Record{Version: 1, Task: "web", Held: true}, true))
+	must(t, os.Truncate(s.layout.Record("web"), 0))
+	must(t, os.Mkdir(filepath.Join(s.layout.TasksDir(), "web.json.corrupt-19700101T000001.000000000"), 0o700))
+	stored, err := s.Load()
+	must(t, err)
+	if stored.Untouchable["web"] == nil || len(stored.Corrupt)+len(stored.Spare)+len(stored.Records) != 0 {
+		t.Errorf("loaded: %s", asJSON(stored))
 	}
 }
 
