@@ -58,6 +58,16 @@ type Record struct {
 	LastExit *Exit `json:"last_exit,omitempty"`
 }
 
+// callOff takes back a start that came to no process: its intent, and the attempt
+// that the restart policy counted when it began.
+func (r *Record) callOff(began time.Time) {
+	r.Intent = nil
+	if n := len(r.Attempts); n > 0 && !r.Attempts[n-1].Before(began) {
+		r.Attempts = r.Attempts[:n-1]
+		r.Restarts--
+	}
+}
+
 // PinnedFormat binds a detected image format to the file it was seen in, so
 // that a guest that writes another format's header into its disk gains
 // nothing.

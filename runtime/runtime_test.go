@@ -219,10 +219,11 @@ func TestStartCalledOff(t *testing.T) {
 		cancel()
 		return wanted(ports)
 	}
+	req.Record = func(r *Record) { r.Restarts, r.Attempts = r.Restarts+1, append(r.Attempts, time.Now()) }
 	if err := l.Start(ctx, req); !errors.Is(err, context.Canceled) {
 		t.Errorf("start: %v", err)
 	}
-	if o := l.Observe()["vm"]; o.Alive || o.Record.Intent != nil || o.Record.Failure != "" || o.Record.LastExit != nil {
+	if o := l.Observe()["vm"]; o.Alive || o.Record.Intent != nil || o.Record.Failure != "" || o.Record.LastExit != nil || o.Record.Restarts != 0 || len(o.Record.Attempts) != 0 {
 		t.Errorf("afterwards: %s", asJSON(o))
 	}
 }

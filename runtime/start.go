@@ -56,7 +56,7 @@ func (r *Runtime) Start(ctx context.Context, req StartRequest) (err error) {
 	if err := m.untouchable(); err != nil {
 		return fmt.Errorf("task %s: %w", req.Task, err)
 	}
-	s := &start{m: m, req: req, files: map[int]*os.File{}}
+	s := &start{m: m, req: req, began: time.Now(), files: map[int]*os.File{}}
 	defer s.close()
 	if err := s.run(ctx); err != nil {
 		s.fail(err)
@@ -67,8 +67,9 @@ func (r *Runtime) Start(ctx context.Context, req StartRequest) (err error) {
 
 // start is one start on its way.
 type start struct {
-	m   *machine
-	req StartRequest
+	m     *machine
+	req   StartRequest
+	began time.Time
 
 	ports   map[string]int
 	task    *spec.Task
@@ -198,7 +199,7 @@ func (s *start) launch() error {
 }
 
 // fail records why there is no process. A start that was called off is no
-// failure; it only leaves no intent behind.
+// failure and no attempt; it leaves no intent behind.
 func (s *start) fail(reason error) {
 	off := errors.Is(reason, context.Canceled) || errors.Is(reason, context.DeadlineExceeded) || errors.Is(reason, ErrClosed)
 	now := time.Now().UTC()
@@ -208,6 +209,7 @@ func (s *start) fail(reason error) {
 		}
 		r.Intent = nil
 		if off {
+			r.callOff(s.began)
 			return
 		}
 		r.Failure, r.FailedAt = reason.Error(), now

@@ -26,7 +26,7 @@ func (m *machine) adoptStarted(intent *Intent) {
 // when there is none. The error is an *UndecidedError, or that of ctx.
 func (m *machine) decideStarted(ctx context.Context, intent *Intent, patience time.Duration) error {
 	if intent.BootID != BootID() {
-		m.keep(func(r *Record) { r.Intent = nil })
+		m.keep(func(r *Record) { r.callOff(intent.At) })
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -42,7 +42,7 @@ func (m *machine) decideStarted(ctx context.Context, intent *Intent, patience ti
 			m.concludeUnseen(&ProcessInfo{BootID: intent.BootID, StartedAt: intent.At})
 			return nil
 		}
-		m.keep(func(r *Record) { r.Intent = nil })
+		m.keep(func(r *Record) { r.callOff(intent.At) })
 	}
 	return nil
 }
