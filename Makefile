@@ -43,7 +43,7 @@ install: bin/qemu-reconciler ## install under DESTDIR and PREFIX (default /usr/l
 
 # Built anew only when it is older than its sources, so that after `make build`
 # a `sudo make install` needs no Go.
-bin/qemu-reconciler: $(shell find cmd reconcile runtime spec -name '*.go') go.mod go.sum
+bin/qemu-reconciler: $(shell find cmd internal/crash reconcile runtime spec -name '*.go') go.mod go.sum
 	$(MAKE) build
 
 clean: ## remove what was built

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 	"github.com/qemu-reconciler/qemu-reconciler/runtime"
 	"github.com/qemu-reconciler/qemu-reconciler/spec"
 )
@@ -161,6 +162,7 @@ func (e *Engine) stopDeed(verdict *Verdict) func(context.Context) error {
 			if _, err := e.cfg.Machines.Preview(v.Want.Task, v.Record); err != nil {
 				return fmt.Errorf("not restarted, as it could not be started again: %w", err)
 			}
+			crash.Point("replace.proved")
 		}
 		if removal {
 			e.saveRemovals() // so that it counts also when this daemon dies now
@@ -174,30 +176,38 @@ func (e *Engine) stopDeed(verdict *Verdict) func(context.Context) error {
 			case err != nil:
 				e.cfg.Log.Warn("the new definition could not be written down; stopping all the same", "task", task, "error", err)
 			}
+			crash.Point("replace.remembered")
 		}
-		return e.cfg.Machines.Stop(ctx, task, req)
+		err := e.cfg.Machines.Stop(ctx, task, req)
+		if restart {
+			crash.Point("replace.stopped")
+		}
+		return err
 	}
 }
 
 // recordDeed writes down a definition whose change touches no QEMU.
 func (e *Engine) recordDeed(v *Verdict) func(context.Context) error {
-	want, alive := v.Want, v.Record != nil && v.Record.Process != nil
-	live, reason := v.Change.Action == ActionLive, v.Change.Reason
-	task := v.Task
-	return func(context.Context) error {
-		err := e.cfg.Machines.Update(task, func(r *runtime.Record) {
-			r.File, r.Wanted = want.File, want.Task
-			if alive {
-				r.Applied = want.Task
-			} else {
-				r.Attempts, r.GaveUp = nil, false
-			}
-		})
-		if err == nil && live {
-			e.cfg.Machines.Event("changed", task, "applied without touching QEMU: "+reason, nil)
+	verdict := *v
+	return func(context.Context) error { return e.define(verdict) }
+}
+
+func (e *Engine) define(v Verdict) error {
+	alive := v.Record != nil && v.Record.Process != nil
+	crash.Point("define.began")
+	err := e.cfg.Machines.Update(v.Task, func(r *runtime.Record) {
+		r.File, r.Wanted = v.Want.File, v.Want.Task
+		if alive {
+			r.Applied = v.Want.Task
+		} else {
+			r.Attempts, r.GaveUp = nil, false
 		}
-		return err
+	})
+	crash.Point("define.recorded")
+	if err == nil && v.Change.Action == ActionLive {
+		e.cfg.Machines.Event("changed", v.Task, "applied without touching QEMU: "+v.Change.Reason, nil)
 	}
+	return err
 }
 
 // keep lets go of a VM that stays, or takes it back.
@@ -206,8 +216,10 @@ func (e *Engine) keep(task string, kept bool) error {
 	switch {
 	case err != nil:
 	case kept:
+		crash.Point("keep.recorded")
 		e.cfg.Machines.Event("kept", task, "no file defines it any more; its VM is left running (on_remove = \"keep\")", nil)
 	default:
+		crash.Point("return.recorded")
 		e.cfg.Machines.Event("returned", task, "a file defines it again; its VM is taken back as it is", nil)
 	}
 	return err
@@ -221,6 +233,7 @@ func (e *Engine) forget(task string) error {
 	if err == nil {
 		e.cfg.Machines.Event("removed", task, "no file defines it any more; its ports are free, its disk is untouched", nil)
 	}
+	crash.Point("forget.told")
 	return err
 }
 

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 )
 
 // adopt takes charge of everything that runs, as the records and the processes
@@ -27,6 +29,7 @@ func (r *Runtime) adopt(stored Stored) {
 	records := maps.Clone(stored.Records)
 	restored := r.restore(stored, running)
 	maps.Copy(records, restored)
+	crash.Point("adopt.restored")
 	r.adoptPorts(records)
 	// A task whose process is between fork and exec is waited for; the others
 	// need not wait for it.
@@ -36,6 +39,7 @@ func (r *Runtime) adopt(stored Stored) {
 		r.machines[task] = m
 		if restored[task] != nil {
 			m.keep(func(*Record) {}) // it is written at once
+			crash.Point("adopt.rewritten")
 		}
 		if record.Process == nil && record.Intent != nil {
 			waiting.Go(func() { m.adopt(running[task]) })
@@ -78,6 +82,7 @@ func (r *Runtime) restore(stored Stored, running map[string][]Found) map[string]
 			if err := r.store.Delete(task); err != nil {
 				r.log.Warn("copy of a deleted record stays", "task", task, "error", err)
 			}
+			crash.Point("adopt.uncopied")
 			continue
 		}
 		out[task] = spare.clone()
@@ -124,7 +129,9 @@ func (m *machine) adopt(running []Found) {
 		case m.untouchable() != nil:
 			return
 		case l == nil:
+			crash.Point("adopt.environment.found")
 			m.adoptFound(found, "environment")
+			crash.Point("adopt.environment.written")
 		case l.process.PID() != found.PID:
 			m.log.Error("a second QEMU carries the name of this task and is left alone", "pid", found.PID)
 		}
@@ -136,9 +143,12 @@ func (m *machine) adoptRecorded(info *ProcessInfo) {
 	p, err := OpenProcess(info.PID, info.StartTicks, info.BootID)
 	switch {
 	case err == nil:
+		crash.Point("adopt.recorded")
 		m.tellAdoption(info, "record") // before anything is heard from it
+		crash.Point("adopt.told")
 		m.resume(p)
 	case errors.Is(err, ErrGone):
+		crash.Point("adopt.unseen")
 		m.concludeUnseen(info)
 	default:
 		m.refuse(fmt.Errorf("process %d cannot be watched: %w", info.PID, err), info)

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 )
 
 // portTable knows which task has which allocated host port. A port that was
@@ -56,6 +58,7 @@ func (t *portTable) allocate(task string, labels []string, had map[string]int, r
 	gone := maps.Clone(had)
 	maps.DeleteFunc(gone, func(label string, port int) bool { return given[label] == port })
 	t.drop(task, gone)
+	crash.Point("ports.given")
 	return given, nil
 }
 
@@ -81,6 +84,7 @@ func (t *portTable) search(task, label string, reserved map[int]string) (int, er
 			continue
 		}
 		t.owner[port] = task
+		crash.Point("ports.found")
 		return port, nil
 	}
 	return 0, fmt.Errorf("no host port for %q: all of %d-%d (dynamic_ports) are taken", label, t.ports.First, t.ports.Last)

@@ -3,6 +3,8 @@ package runtime
 import (
 	"strings"
 	"time"
+
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 )
 
 // lastLines is how many of QEMU's last lines are kept with an exit.
@@ -10,6 +12,7 @@ const lastLines = 10
 
 // end records the end of a process that was followed.
 func (m *machine) end(l *life) {
+	crash.Point("end.gone")
 	m.countMissed(l)
 	m.tellReboots(l, time.Now()) // the keeper does not come by any more
 	shutdown := LastShutdown(m.rt.layout.QMPLog(m.name))
@@ -20,6 +23,7 @@ func (m *machine) end(l *life) {
 	m.conclude(m.current().Process, Evidence{Status: status, Shutdown: shutdown}, time.Now(), func() {
 		m.life, m.facts = nil, facts{}
 	})
+	crash.Point("end.told")
 	close(l.over)
 	m.rt.poke()
 }
@@ -53,12 +57,14 @@ func unseen(layout Layout, task string, process *ProcessInfo) (Evidence, time.Ti
 // has no process, and no intent either.
 func (m *machine) conclude(process *ProcessInfo, evidence Evidence, at time.Time, also func()) {
 	exit := judgeEnd(m.rt.layout, m.current(), process, evidence, at)
+	crash.Point("end.judged")
 	err := m.replace(saveAnyway, func(r *Record) {
 		r.Process, r.Intent, r.LastExit = nil, nil, &exit
 	}, also)
 	if err != nil {
 		m.log.Error("exit cannot be recorded", "error", err)
 	}
+	crash.Point("end.recorded")
 	m.tellExit(exit)
 }
 

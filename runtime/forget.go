@@ -3,6 +3,8 @@ package runtime
 import (
 	"fmt"
 	"os"
+
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 )
 
 // Update changes a task's record durably, and creates it for a task that has
@@ -38,6 +40,7 @@ func (r *Runtime) Forget(task string) error {
 	if err := m.forget(); err != nil {
 		return fmt.Errorf("forget task %s: %w", task, err)
 	}
+	crash.Point("forget.done")
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.machines[task] == m {
@@ -56,11 +59,14 @@ func (m *machine) forget() error {
 	if p := m.current().Process; p != nil {
 		return fmt.Errorf("it runs, pid %d", p.PID)
 	}
+	crash.Point("forget.began")
 	if err := m.rt.store.Delete(m.name); err != nil {
 		return err
 	}
+	crash.Point("forget.deleted")
 	m.forgotten = true
 	m.unsaved.Store(false)
 	m.rt.ports.release(m.name, m.current().Ports)
+	crash.Point("forget.released")
 	return os.RemoveAll(m.rt.layout.VMDir(m.name))
 }

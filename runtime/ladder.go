@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 )
 
 // The rungs of the stop ladder, from the gentlest to the hardest.
@@ -123,6 +125,7 @@ func (l *ladder) begin(ctx context.Context, rung string) bool {
 	if ctx.Err() != nil {
 		return false
 	}
+	crash.Point("stop.rung")
 	l.rung = rung
 	if l.opts.Rung != nil {
 		l.opts.Rung(rung)
@@ -143,13 +146,15 @@ func (l *ladder) climb(ctx context.Context) error {
 	if l.reaches(RungQuit) && l.begin(ctx, RungQuit) {
 		l.quit(ctx)
 	}
-	if l.reaches(RungSIGTERM) && l.begin(ctx, RungSIGTERM) && l.target.Process.Signal(unix.SIGTERM) == nil {
-		pause(ctx, rungPatience)
+	if l.reaches(RungSIGTERM) && l.begin(ctx, RungSIGTERM) {
+		l.terminate(ctx)
 	}
 	if l.begin(ctx, RungSIGKILL) {
+		crash.Point("stop.sigkill.noted")
 		if err := l.target.Process.Signal(unix.SIGKILL); err != nil {
 			return err
 		}
+		crash.Point("stop.sigkill.sent")
 		<-ctx.Done()
 	}
 	return nil
@@ -166,6 +171,7 @@ func (l *ladder) ask(ctx context.Context) {
 		pause(ctx, time.Until(half))
 	}
 	if l.begin(ctx, RungACPI) {
+		crash.Point("stop.acpi.noted")
 		l.press(ctx)
 	}
 }
@@ -189,9 +195,12 @@ func (l *ladder) orderByAgent(ctx context.Context) bool {
 	if !l.begin(ctx, RungAgent) {
 		return false
 	}
+	crash.Point("stop.agent.noted")
 	objecting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return agent.Shutdown(objecting) == nil
+	err = agent.Shutdown(objecting)
+	crash.Point("stop.agent.ordered")
+	return err == nil
 }
 
 // quit tells QEMU to end, once in every session that there is within the
@@ -199,16 +208,29 @@ func (l *ladder) orderByAgent(ctx context.Context) bool {
 func (l *ladder) quit(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, rungPatience)
 	defer cancel()
+	crash.Point("stop.quit.noted")
 	var m *Monitor
 	for {
 		if m = l.session(ctx, m); m == nil {
 			return
 		}
-		if m.Execute(ctx, "quit", nil, nil) == nil {
+		err := m.Execute(ctx, "quit", nil, nil)
+		crash.Point("stop.quit.sent") // QEMU may have ended before its answer was heard
+		if err == nil {
 			<-ctx.Done()
 			return
 		}
 	}
+}
+
+// terminate sends SIGTERM and gives it its time.
+func (l *ladder) terminate(ctx context.Context) {
+	crash.Point("stop.sigterm.noted")
+	if l.target.Process.Signal(unix.SIGTERM) != nil {
+		return
+	}
+	crash.Point("stop.sigterm.sent")
+	pause(ctx, rungPatience)
 }
 
 // session waits for a QMP session that lasts, other than the given one; nil

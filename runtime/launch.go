@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 	"github.com/qemu-reconciler/qemu-reconciler/spec"
 )
 
@@ -52,6 +53,7 @@ func Launch(req LaunchRequest) (*Process, error) {
 	if err != nil {
 		return nil, launchError(req.Argv[0], err)
 	}
+	crash.Point("start.forked")
 	return adoptChild(pid, pidfd)
 }
 
@@ -61,6 +63,7 @@ func adoptChild(pid, pidfd int) (*Process, error) {
 	// A failure leaves the child with the oom_score_adj of this process, which
 	// is a lesser evil than no child.
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("0"), 0)
+	crash.Point("start.adjusted")
 	ticks, err := readStartTicks(pid)
 	if err == nil && pidfd < 0 { // a kernel that cannot give it with the clone
 		pidfd, err = unix.PidfdOpen(pid, 0)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 )
 
 // Waits of a session with a process.
@@ -73,7 +75,9 @@ func (m *machine) begin(p *Process, edit func(*Record), tell func()) {
 	if err := m.replace(saveAnyway, edit, own); err != nil {
 		m.log.Error("process cannot be recorded", "pid", p.PID(), "error", err)
 	}
+	crash.Point("process.recorded")
 	tell()
+	crash.Point("process.told")
 	m.rt.tasks.Go(func() { m.follow(m.rt.ctx, l) })
 	m.rt.soon() // what boots writes logs
 }
@@ -138,6 +142,7 @@ func (m *machine) attend(ctx context.Context, l *life) (result outcome) {
 	defer m.rescue(&fault)
 	monitor, err := m.connect(ctx, l)
 	if err == nil {
+		crash.Point("session.begun")
 		m.converse(ctx, l, monitor)
 	}
 	switch {
@@ -197,6 +202,7 @@ func (m *machine) connect(ctx context.Context, l *life) (*Monitor, error) {
 	if err != nil {
 		return nil, err
 	}
+	crash.Point("session.connected")
 	return NewMonitor(ctx, conn)
 }
 

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 )
 
 // machine is one task: its record, and its process while there is one. Deeds
@@ -188,7 +190,9 @@ func (m *machine) replace(how saving, edit func(*Record), also func()) error {
 		return nil
 	}
 	durable := how == saveDurably || m.unsynced || lasting(before, after)
+	crash.Point("record.changing")
 	err = m.rt.store.Put(after, durable)
+	crash.Point("record.saved")
 	if err != nil && how != saveAnyway {
 		settle(false)
 		return err

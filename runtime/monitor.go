@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/mitchellh/mapstructure"
+
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 )
 
 // monitorPatience bounds a call whose context has no deadline.
@@ -146,6 +148,7 @@ func (m *Monitor) Execute(ctx context.Context, command string, arguments, result
 	if reply.Error != nil {
 		return fmt.Errorf("QMP %s: %w", command, reply.Error)
 	}
+	crash.Point("session.replied")
 	if result == nil {
 		return nil
 	}

@@ -3,6 +3,8 @@ package runtime
 import (
 	"errors"
 	"os"
+
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 )
 
 // prepare makes the sockets and logs that the process gets as descriptors.
@@ -11,11 +13,13 @@ func (s *start) prepare() error {
 	if err := layout.PrepareTask(name); err != nil {
 		return err
 	}
+	crash.Point("start.directories")
 	for _, old := range []string{layout.QMPLog(name), layout.QMPLog(name) + previousSuffix} {
 		if err := remove(old); err != nil { // evidence of another process
 			return err
 		}
 	}
+	crash.Point("start.cleared")
 	errs := []error{s.log(fdQMPLog, layout.QMPLog(name)), s.openOutput(layout.QEMULog(name))}
 	inode, err := s.socket(fdQMP, layout.QMPSocket(name))
 	s.inode = inode
@@ -35,6 +39,7 @@ func (s *start) socket(number int, path string) (inode uint64, err error) {
 	file, inode, err := ListenUnix(path)
 	if err == nil {
 		s.files[number] = file
+		crash.Point("start.bound")
 	}
 	return inode, err
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 )
 
 // press presses the power button again and again: nobody can know whether the
@@ -68,7 +70,9 @@ const leavingState = "shutdown"
 // pressOnce presses the button of a guest and wakes it where it does not run,
 // in this order, so that the press is the first thing it notices.
 func pressOnce(ctx context.Context, m *Monitor) error {
-	if err := m.Execute(ctx, "system_powerdown", nil, nil); err != nil {
+	err := m.Execute(ctx, "system_powerdown", nil, nil)
+	crash.Point("stop.acpi.pressed")
+	if err != nil {
 		return err
 	}
 	var state struct {

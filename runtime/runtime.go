@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 )
 
 // DefaultPortRange is where host ports are allocated from.
@@ -132,6 +134,7 @@ func (r *Runtime) open(ctx context.Context) error {
 	if r.runLock, err = acquireLock(ctx, r.layout.RunLock()); err != nil {
 		return err
 	}
+	crash.Point("adopt.locked")
 	if r.events, err = OpenEventLog(r.layout.Events(), r.options.LogMaxSize); err != nil {
 		return fmt.Errorf("event log: %w", err)
 	}
@@ -139,8 +142,11 @@ func (r *Runtime) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	crash.Point("adopt.loaded")
 	r.adopt(stored)
+	crash.Point("adopt.adopted")
 	r.sweepRunDirectory(ctx)
+	crash.Point("adopt.swept")
 	r.run, err = openRunDirectory(r.layout)
 	return err
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 )
 
 // listenBacklog is how many clients may wait in a socket. QEMU serves one at a
@@ -32,6 +34,7 @@ func ListenUnix(path string) (listener *os.File, inode uint64, err error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, err
 	}
+	crash.Point("socket.removed")
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, 0, fmt.Errorf("socket for %s: %w", path, err)
@@ -55,12 +58,14 @@ func bindPrivate(fd int, address string) (inode uint64, err error) {
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: address}); err != nil {
 		return 0, err
 	}
+	crash.Point("socket.bound")
 	if err := os.Chmod(address, 0o600); err != nil {
 		return 0, err
 	}
 	if err := unix.Listen(fd, listenBacklog); err != nil {
 		return 0, err
 	}
+	crash.Point("socket.listening")
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return 0, err

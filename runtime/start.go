@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 	"github.com/qemu-reconciler/qemu-reconciler/spec"
 )
 
@@ -88,6 +89,7 @@ func (s *start) run(ctx context.Context) error {
 	ctx, cancel := s.m.rt.within(ctx)
 	defer cancel()
 	emulator := func() error { return s.emulator(ctx) }
+	crash.Point("start.began")
 	steps := []func() error{s.allocate, s.bind, emulator, s.image, s.portsFree, s.prepare, s.announce, s.launch}
 	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
@@ -146,11 +148,13 @@ func (s *start) portsFree() error {
 			return fmt.Errorf("port %q: %w", f.Label, err)
 		}
 	}
+	crash.Point("start.judged")
 	return nil
 }
 
 // announce writes the intent. Without it nothing is started.
 func (s *start) announce() error {
+	crash.Point("start.prepared")
 	intent := &Intent{Kind: IntentStart, At: time.Now().UTC(), BootID: BootID(), SocketInode: s.inode, Reason: s.req.Reason}
 	err := s.m.change(saveFirst, func(r *Record) {
 		s.describe(r)
@@ -180,6 +184,7 @@ func (s *start) describe(r *Record) {
 
 // launch is the only step that cannot be taken back.
 func (s *start) launch() error {
+	crash.Point("start.announced")
 	argv := s.command.Argv()
 	p, err := Launch(LaunchRequest{
 		Argv: argv, Env: CleanEnv(os.Environ(), s.task, s.m.rt.layout, s.ports), Files: s.files, Output: s.output,
@@ -194,6 +199,7 @@ func (s *start) launch() error {
 	s.m.begin(p, func(r *Record) { r.Process, r.Intent = info, nil }, func() {
 		s.m.event(EventStarted, because("started", s.req.Reason), map[string]any{"pid": info.PID})
 	})
+	crash.Point("start.done")
 	s.m.rt.poke()
 	return nil
 }
@@ -203,6 +209,7 @@ func (s *start) launch() error {
 func (s *start) fail(reason error) {
 	off := errors.Is(reason, context.Canceled) || errors.Is(reason, context.DeadlineExceeded) || errors.Is(reason, ErrClosed)
 	now := time.Now().UTC()
+	crash.Point("start.failing")
 	s.m.keep(func(r *Record) {
 		if !s.announced {
 			s.describe(r)
@@ -218,6 +225,7 @@ func (s *start) fail(reason error) {
 	if off {
 		return
 	}
+	crash.Point("start.failed")
 	s.m.event(EventStartFailed, reason.Error(), map[string]any{"reason": s.req.Reason})
 	s.m.rt.poke()
 }

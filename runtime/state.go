@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 )
 
 // File names in the directory of the records.
@@ -122,6 +124,7 @@ func (s *Store) Load() (Stored, error) {
 			out.Untouchable[task] = fmt.Errorf("%w, and it cannot be set aside: %w", reason, err)
 			continue
 		}
+		crash.Point("adopt.aside")
 		out.Corrupt[task] = fmt.Errorf("%w; set aside as %s", reason, aside)
 	}
 	return out, nil
@@ -164,10 +167,12 @@ func (s *Store) Put(record *Record, durable bool) error {
 		if err := s.replace(s.safe(record.Task), raw, true); err != nil {
 			return fmt.Errorf("record of %s: %w", record.Task, err)
 		}
+		crash.Point("record.copied")
 	}
 	if err := s.replace(s.layout.Record(record.Task), raw, false); err != nil {
 		return fmt.Errorf("record of %s: %w", record.Task, err)
 	}
+	crash.Point("record.replaced")
 	if !durable {
 		return nil
 	}
@@ -177,6 +182,7 @@ func (s *Store) Put(record *Record, durable bool) error {
 // Delete removes the record of a task.
 func (s *Store) Delete(task string) error {
 	err := remove(s.layout.Record(task))
+	crash.Point("forget.halved")
 	return errors.Join(err, remove(s.safe(task)))
 }
 
@@ -198,10 +204,13 @@ func (s *Store) replace(path string, raw []byte, sync bool) (err error) {
 			named.Path = path
 		}
 	}()
+	crash.Point("record.created")
 	err = file.Chmod(0o600) // whatever the umask took
 	if err == nil {
+		crash.Midway("record.half", func() { _, err = file.Write(raw[:len(raw)/2]) })
 		_, err = file.Write(raw)
 	}
+	crash.Point("record.written")
 	if err == nil && sync {
 		err = file.Sync()
 	}
@@ -211,6 +220,7 @@ func (s *Store) replace(path string, raw []byte, sync bool) (err error) {
 	if err != nil {
 		return err
 	}
+	crash.Point("record.ready")
 	return os.Rename(file.Name(), path)
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 )
 
 // StopRequest says how to stop a task's QEMU.
@@ -58,6 +60,7 @@ func (m *machine) stop(ctx context.Context, req StopRequest) error {
 	if l == nil {
 		return nil
 	}
+	crash.Point("stop.began")
 	intent := m.announceStop(req)
 	if intent == nil { // it ended by itself just now
 		return m.awaitEnd(ctx, l)
@@ -75,6 +78,7 @@ func (m *machine) stop(ctx context.Context, req StopRequest) error {
 	if _, err := Climb(ctx, target, StopOptions{Graceful: req.Graceful, Timeout: req.Timeout, From: intent.Rung, Rung: m.climbed}); err != nil {
 		return err
 	}
+	crash.Point("stop.climbed")
 	return m.awaitEnd(ctx, l)
 }
 
@@ -98,7 +102,9 @@ func (m *machine) announceStop(req StopRequest) *Intent {
 	if intent == nil {
 		return nil
 	}
+	crash.Point("stop.announced")
 	m.event(EventStopping, because("stopping", intent.Reason), map[string]any{"resumed": resumed, "graceful": req.Graceful})
+	crash.Point("stop.told")
 	m.rt.poke()
 	return intent
 }
@@ -121,6 +127,7 @@ func (m *machine) climbed(rung string) {
 func (m *machine) awaitEnd(ctx context.Context, l *life) error {
 	select {
 	case <-l.over:
+		crash.Point("stop.done")
 		return nil
 	case <-ctx.Done():
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 )
 
 // undecidedInterval is how often it is looked again whether an interrupted
@@ -34,7 +36,9 @@ func (m *machine) decideStarted(ctx context.Context, intent *Intent, patience ti
 	pid, ticks, err := FindHolder(ctx, intent.SocketInode, m.name)
 	switch {
 	case err == nil:
+		crash.Point("adopt.socket.found")
 		m.adoptFound(foundAt(m.name, pid, ticks), "socket")
+		crash.Point("adopt.socket.written")
 	case !errors.Is(err, ErrGone):
 		return err
 	default:
@@ -42,7 +46,9 @@ func (m *machine) decideStarted(ctx context.Context, intent *Intent, patience ti
 			m.concludeUnseen(&ProcessInfo{BootID: intent.BootID, StartedAt: intent.At})
 			return nil
 		}
+		crash.Point("adopt.nobody")
 		m.keep(func(r *Record) { r.callOff(intent.At) })
+		crash.Point("adopt.cleared")
 	}
 	return nil
 }

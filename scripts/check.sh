@@ -35,6 +35,7 @@ vulnerabilities() {
 
 check "gofmt" formatted
 check "go vet" go vet ./...
+check "go vet, with crash points" go vet -tags crashpoints ./internal/crash
 check "staticcheck" go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 check "go mod tidy" go mod tidy -diff
 check "govulncheck" vulnerabilities
