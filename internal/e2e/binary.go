@@ -19,7 +19,7 @@ const Root = "../.."
 const atOnce = "8"
 
 // built is the program under test, which is built once a test binary.
-var built, later build
+var built, later, crashing build
 
 // laterVersion is what the second build of the program says it is.
 const laterVersion = "v99.1.2"
@@ -43,7 +43,7 @@ func Main(m *testing.M) {
 		}
 	}
 	code := m.Run()
-	for _, b := range []*build{&built, &later} {
+	for _, b := range []*build{&built, &later, &crashing} {
 		if b.dir == "" {
 			continue
 		}
@@ -64,6 +64,13 @@ func Binary(t testing.TB) string {
 func LaterBinary(t testing.TB) string {
 	t.Helper()
 	return later.path(t, "-ldflags", "-X main.version="+laterVersion)
+}
+
+// CrashBinary gives the path of the program that dies where package crash is
+// told to, built with the race detector.
+func CrashBinary(t testing.TB) string {
+	t.Helper()
+	return crashing.path(t, "-race", "-tags", "crashpoints")
 }
 
 func (b *build) path(t testing.TB, flags ...string) string {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 	"github.com/qemu-reconciler/qemu-reconciler/internal/guest"
 )
 
@@ -23,6 +24,7 @@ type Host struct {
 	env    []string // added to that of every command
 	under  []string // what starts `run`, itself and its arguments
 	binary string   // the program
+	orders string   // where the program with crash points looks for orders
 	user   uint32   // zero: whoever runs the test
 	logs   *os.File
 	daemon *daemon
@@ -33,9 +35,9 @@ type Host struct {
 type Option func(*options)
 
 type options struct {
-	long, asNobody, stopped, brake bool
-	config                         string
-	args, env, under               []string
+	long, asNobody, stopped, brake, crashing bool
+	config                                   string
+	args, env, under                         []string
 }
 
 // Long makes every path longer than a socket address can be (107 bytes), with
@@ -65,6 +67,9 @@ func Env(variables ...string) Option { return func(o *options) { o.env = append(
 func Under(line string) Option {
 	return func(o *options) { o.under = []string{"sh", "-c", line + `; exec "$@"`, "sh"} }
 }
+
+// CrashPoints runs the program that dies where it is ordered to.
+func CrashPoints() Option { return func(o *options) { o.crashing = true } }
 
 // Stopped makes the host and starts no daemon.
 func Stopped() Option { return func(o *options) { o.stopped = true } }
@@ -101,8 +106,14 @@ func newHost(t testing.TB, o options) *Host {
 	if o.long {
 		dir = filepath.Join(top, "a long, long way", strings.Repeat("größer als ein Sockelname ", 5), "down")
 	}
-	h := &Host{t: t, args: o.args, env: o.env, under: o.under, binary: Binary(t), config: filepath.Join(dir, "config.hcl"),
+	h := &Host{t: t, args: o.args, env: o.env, under: o.under, config: filepath.Join(dir, "config.hcl"),
 		VMs: filepath.Join(dir, "vms.d"), State: filepath.Join(dir, "state"), Run: filepath.Join(dir, "run"), Disks: filepath.Join(dir, "disks")}
+	if o.crashing {
+		h.binary, h.orders = CrashBinary(t), filepath.Join(dir, "orders")
+		h.env = append(h.env, crash.Variable+"="+h.orders)
+	} else {
+		h.binary = Binary(t)
+	}
 	h.must(os.MkdirAll(h.VMs, 0o755))
 	h.must(os.Mkdir(h.Disks, 0o755))
 	if !o.brake {

@@ -120,3 +120,15 @@ func (h *Host) judgeLog() {
 	}
 	h.t.Log(story)
 }
+
+// checkDoubles fails the test when a task has two QEMUs.
+func (h *Host) checkDoubles() {
+	h.t.Helper()
+	seen := map[string]int{}
+	for _, q := range h.QEMUs() {
+		if other := seen[q.Task]; other != 0 {
+			h.t.Errorf("two QEMUs for %s: %d and %d", q.Task, other, q.PID)
+		}
+		seen[q.Task] = q.PID
+	}
+}

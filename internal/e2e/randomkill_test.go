@@ -202,3 +202,16 @@ func (m *mayhem) adopted(by string) int {
 	}
 	return n
 }
+
+// killSeed is random, and told, or what E2E_SEED says.
+func killSeed(t *testing.T) uint64 {
+	seed := rand.Uint64()
+	if given := os.Getenv("E2E_SEED"); given != "" {
+		var err error
+		if seed, err = strconv.ParseUint(given, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("E2E_SEED=%d", seed)
+	return seed
+}
