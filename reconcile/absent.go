@@ -52,6 +52,8 @@ func (j *judgement) judgeAbsent() {
 		v.Reason += "; waits for " + strings.Join(j.w.Set.Writing, ", ") + ", which is being written"
 	case j.w.Now.Before(j.brake.due):
 		v.Wake = j.brake.due
+	case j.w.Read.Before(j.brake.due):
+		v.Look, v.Wake = true, j.w.Now
 	case j.o.Alive && rec.Wanted.OnRemove == spec.OnRemoveKeep:
 		v.Step, v.Change.Reason = StepKeep, v.Reason+"; on_remove = \"keep\" leaves its VM running"
 	case !free:

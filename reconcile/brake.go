@@ -15,6 +15,8 @@ const (
 	// directory without an event, before a VM is stopped for it. Editors, git
 	// checkout and rsync delete before they write; half a second outlasts them.
 	RemovalSettle = 500 * time.Millisecond
+	// blindSettle is the same where the directory tells of no events.
+	blindSettle = 5 * time.Second
 	// removalWindow is the time over which removals are counted.
 	removalWindow = time.Minute
 	// manyRemovals is the fewest that are held unless max_removals says
@@ -68,7 +70,7 @@ func newBrake(w *World, wants map[string]*Want) brake {
 			c.add(name, begun.At, begun.Ran)
 		}
 	}
-	b.due = b.due.Add(RemovalSettle)
+	b.due = b.due.Add(w.settle())
 	switch {
 	case w.RemovalsFault != "":
 		b.reason = "its removal waits, for it is not known which are held: " + w.RemovalsFault
@@ -78,6 +80,13 @@ func newBrake(w *World, wants map[string]*Want) brake {
 		b.reason = "its removal was held with others, and waits for `qemu-reconciler approve` or for its file to come back"
 	}
 	return b
+}
+
+func (w *World) settle() time.Duration {
+	if w.Blind {
+		return blindSettle
+	}
+	return RemovalSettle
 }
 
 // count is the removals of the last minute, and how many VMs ran when the
@@ -149,9 +158,9 @@ func absentees(w *World, wants map[string]*Want) map[string]Absence {
 // enough: what a plan shows.
 func (w *World) settled() *World {
 	later := *w
-	later.Absent, later.LastEvent = map[string]Absence{}, time.Time{}
+	later.Absent, later.LastEvent, later.Read = map[string]Absence{}, time.Time{}, w.Now
 	for name, absence := range absentees(w, w.wants()) {
-		absence.Since = w.Now.Add(-RemovalSettle)
+		absence.Since = w.Now.Add(-w.settle())
 		later.Absent[name] = absence
 	}
 	return &later

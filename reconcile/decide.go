@@ -57,8 +57,10 @@ type Verdict struct {
 	Final bool
 	// Hidden tasks are no business of the status.
 	Hidden bool
-	// Wake is when to look again though nothing happened; zero for never.
+	// Wake is when to decide again though nothing happened; zero for never. Look
+	// says that the directory must be read for it.
 	Wake time.Time
+	Look bool
 }
 
 // judgement is one task while it is judged.

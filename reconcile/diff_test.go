@@ -74,7 +74,7 @@ type storyWorld struct {
 func readWorld(t *testing.T, archive *txtar.Archive) *World {
 	t.Helper()
 	w := storyWorld{World: &World{
-		Now: story, BootID: "this-boot", Set: &spec.Set{Dir: "/vms"}, Observed: map[string]runtime.Observation{},
+		Now: story, Read: story, BootID: "this-boot", Set: &spec.Set{Dir: "/vms"}, Observed: map[string]runtime.Observation{},
 		Absent: map[string]Absence{}, Busy: map[string]Step{}, Asked: map[string]Ask{}, Faults: map[string]Fault{},
 		Removals: runtime.Removals{Held: map[string]runtime.HeldRemoval{}, Begun: map[string]runtime.BegunRemoval{}},
 	}}
@@ -159,6 +159,10 @@ func applyDirFact(t *testing.T, w *storyWorld, key, value string) {
 		w.Set.Unsettled, w.Set.Writing = true, []string{value}
 	case "stopping":
 		w.Stopping = true
+	case "read":
+		w.Read = offset(t, value)
+	case "blind":
+		w.Blind = true
 	case "ran":
 		w.ranThen = number(t, value)
 	case "max-removals":
@@ -271,6 +275,9 @@ func showVerdicts(verdicts []Verdict) string {
 		}
 		if v.Hidden {
 			out.WriteString(" hidden")
+		}
+		if v.Look {
+			out.WriteString(" look")
 		}
 		if !v.Wake.IsZero() {
 			fmt.Fprintf(&out, " wake=%s", v.Wake.Sub(story))

@@ -113,14 +113,17 @@ type Engine struct {
 	reserved map[int]string
 	// unsettled counts the looks in a row that found a file being written.
 	unsettled int
-	event     time.Time
-	absent    map[string]Absence
-	busy      map[string]Step
-	asked     map[string]Ask
-	faults    map[string]Fault
-	stop      bool // the daemon stops its VMs
-	binding   map[*spec.Definition]binding
-	told      Status // what the narrator has told
+	// read is when the reading of set began.
+	read    time.Time
+	event   time.Time
+	blind   bool
+	absent  map[string]Absence
+	busy    map[string]Step
+	asked   map[string]Ask
+	faults  map[string]Fault
+	stop    bool // the daemon stops its VMs
+	binding map[*spec.Definition]binding
+	told    Status // what the narrator has told
 
 	// removals is what the brake remembers, and shown the removals that the last
 	// status or plan for an operator listed as waiting for approval; nil when
@@ -175,6 +178,15 @@ func (e *Engine) Poke() {
 	case e.poke <- struct{}{}:
 	default:
 	}
+}
+
+// Blind says whether the directory tells of what happens in it. While it does
+// not, it must have looked the same for longer before a removal is believed.
+func (e *Engine) Blind(blind bool) {
+	e.mu.Lock()
+	e.blind = blind
+	e.mu.Unlock()
+	e.Poke()
 }
 
 // PokeFiles asks for a pass that reads the directory again. event says that

@@ -39,6 +39,7 @@ func (e *Engine) pass(ctx context.Context) time.Time {
 	}
 	e.mu.Unlock()
 	var set *spec.Set
+	read := time.Now()
 	if look {
 		e.cfg.Loader.Recheck()
 		set = e.cfg.Loader.Load()
@@ -46,6 +47,7 @@ func (e *Engine) pass(ctx context.Context) time.Time {
 	e.mu.Lock()
 	if set != nil {
 		e.take(set)
+		e.read = read
 	}
 	w := e.world(time.Now())
 	e.absent = absentees(w, w.wants())
@@ -56,6 +58,7 @@ func (e *Engine) pass(ctx context.Context) time.Time {
 	for i := range verdicts {
 		v := &verdicts[i]
 		wake = earlier(wake, v.Wake)
+		e.look = e.look || v.Look
 		if v.Step != StepNone {
 			e.begin(ctx, v)
 		}
@@ -126,7 +129,7 @@ func (e *Engine) announce() {
 // world is what is known at this moment. The caller holds e.mu.
 func (e *Engine) world(now time.Time) *World {
 	return &World{
-		Now: now, BootID: e.cfg.BootID, Set: e.set, Observed: e.cfg.Machines.Observe(), LastEvent: e.event,
+		Now: now, BootID: e.cfg.BootID, Set: e.set, Observed: e.cfg.Machines.Observe(), LastEvent: e.event, Read: e.read, Blind: e.blind,
 		Removals: e.removals, RemovalsFault: e.cfg.RemovalsFault, MaxRemovals: e.cfg.Tuning.MaxRemovals,
 		Absent: e.absent, Busy: e.busy, Asked: e.asked, Faults: e.faults, Stopping: e.stop, Bind: e.bind,
 	}

@@ -1,29 +1,40 @@
 package reconcile
 
 import (
-	"os"
+	"errors"
+	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/qemu-reconciler/qemu-reconciler/runtime"
 )
 
-// rearmDelay is how often a directory that cannot be watched is tried again.
-const rearmDelay = time.Second
+// blindInterval is how often it is looked while events cannot be relied on, and
+// tried to be told of them again.
+const blindInterval = time.Second
 
 // Watcher turns file events into pokes. An event carries no fact: it only says
 // that a look is due, so events that are lost or merged cost nothing but time,
-// and the periodic resync bounds that.
+// and the periodic resync bounds that. Where none can be had it looks by itself
+// every second.
 type Watcher struct {
-	dir   string
-	look  func(event bool)
-	log   hclog.Logger
-	notes *fsnotify.Watcher
-	done  sync.WaitGroup
+	dir  string
+	eyes Eyes
+	log  hclog.Logger
+	// notes and mounts are nil while there are none to be had.
+	notes  *fsnotify.Watcher
+	mounts *runtime.MountWatch
+	end    chan struct{}
+	done   sync.WaitGroup
+	// blind says why events cannot be relied on; empty when they can. inSight says
+	// that the directory itself is there and watched.
+	blind   string
+	inSight bool
 	// way are the paths whose change means that the directory itself may be
 	// another one: the directory, what it lies in, and every symlink on the way
 	// with what that lies in.
@@ -33,55 +44,94 @@ type Watcher struct {
 	inside map[string]bool
 }
 
-// NewWatcher watches dir, which need not exist yet. look is called for every
-// event; its argument says whether something happened inside the directory,
-// and not only to the way there. Close ends it.
-func NewWatcher(dir string, look func(event bool), log hclog.Logger) (*Watcher, error) {
-	notes, err := fsnotify.NewWatcher()
+// Eyes is who looks; *Engine is the one there is.
+type Eyes interface {
+	// PokeFiles asks for a look at the directory. event says that something
+	// happened inside it, and not only to the way there.
+	PokeFiles(event bool)
+	// Blind says whether events cannot be relied on: a quiet directory proves
+	// nothing then.
+	Blind(blind bool)
+}
+
+// NewWatcher watches dir, which need not exist yet, until Close.
+func NewWatcher(dir string, eyes Eyes, log hclog.Logger) *Watcher {
+	w := &Watcher{dir: filepath.Clean(dir), eyes: eyes, log: log, end: make(chan struct{})}
+	mounts, err := runtime.WatchMounts()
 	if err != nil {
-		return nil, err
+		log.Warn("mounts over the task directory are seen late", "error", err)
+	} else {
+		w.mounts = mounts
 	}
-	w := &Watcher{dir: filepath.Clean(dir), look: look, log: log, notes: notes}
 	w.arm()
 	w.done.Go(w.run)
-	return w, nil
+	return w
 }
 
 // Close ends the watch and waits for its goroutine.
 func (w *Watcher) Close() error {
-	err := w.notes.Close()
+	close(w.end)
 	w.done.Wait()
-	return err
+	var errs []error
+	if w.notes != nil {
+		errs = append(errs, w.notes.Close())
+	}
+	if w.mounts != nil {
+		errs = append(errs, w.mounts.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func (w *Watcher) run() {
-	again := time.NewTimer(rearmDelay)
+	again := time.NewTimer(blindInterval)
 	defer again.Stop()
 	for {
-		if w.watching() {
+		if w.blind == "" && w.inSight {
 			again.Stop()
 		} else {
-			again.Reset(rearmDelay)
+			again.Reset(blindInterval)
 		}
 		select {
-		case event, open := <-w.notes.Events:
-			if !open {
-				return
-			}
+		case <-w.end:
+			return
+		case event := <-w.events():
 			w.handle(event)
-		case err, open := <-w.notes.Errors:
-			if !open {
-				return
-			}
+		case err := <-w.errors():
 			w.log.Warn("file events were lost; looking at everything", "error", err)
-			w.look(true)
+			w.arm()
+			w.eyes.PokeFiles(true)
+		case <-w.mountings():
+			w.arm()
+			w.eyes.PokeFiles(false)
 		case <-again.C:
 			w.arm()
-			if w.watching() {
-				w.look(false)
+			if w.blind != "" || w.inSight {
+				w.eyes.PokeFiles(false)
 			}
 		}
 	}
+}
+
+// events, errors and mountings are nil, and never ready, where there are none.
+func (w *Watcher) events() <-chan fsnotify.Event {
+	if w.notes == nil {
+		return nil
+	}
+	return w.notes.Events
+}
+
+func (w *Watcher) errors() <-chan error {
+	if w.notes == nil {
+		return nil
+	}
+	return w.notes.Errors
+}
+
+func (w *Watcher) mountings() <-chan struct{} {
+	if w.mounts == nil {
+		return nil
+	}
+	return w.mounts.Changed()
 }
 
 // handle judges one event by its name only.
@@ -89,9 +139,9 @@ func (w *Watcher) handle(event fsnotify.Event) {
 	switch {
 	case w.way[event.Name]:
 		w.arm()
-		w.look(true)
+		w.eyes.PokeFiles(true)
 	case w.inside[filepath.Dir(event.Name)] && !noise(event):
-		w.look(true)
+		w.eyes.PokeFiles(true)
 	}
 }
 
@@ -102,76 +152,65 @@ func noise(event fsnotify.Event) bool {
 	return !strings.HasSuffix(event.Name, ".hcl") && (event.Op == fsnotify.Write || event.Op == fsnotify.Chmod)
 }
 
-// watching says whether the directory itself is under watch.
-func (w *Watcher) watching() bool {
-	return slices.ContainsFunc(w.notes.WatchList(), func(path string) bool { return w.inside[path] })
-}
-
 // arm watches the directory and the way to it: the directories that it lies in,
 // which tell when they are moved away themselves, and those that hold symlinks.
 // What was watched before is forgotten first: a directory that was replaced
 // keeps its name, and only a new watch sees the new one.
 func (w *Watcher) arm() {
+	err := w.watchAll()
+	blind := ""
+	switch silent := runtime.SilentFileSystem(w.dir); {
+	case err != nil:
+		blind = err.Error()
+	case silent != "":
+		blind = silent + " does not tell of changes that are made elsewhere"
+	}
+	if blind == w.blind {
+		return
+	}
+	if blind != "" {
+		w.log.Warn("file events cannot be relied on: looking every second instead", "dir", w.dir, "reason", blind)
+	} else {
+		w.log.Info("file events can be relied on again", "dir", w.dir)
+	}
+	w.blind = blind
+	w.eyes.Blind(blind != "")
+}
+
+// watchAll is what arm does with inotify. What does not exist is no error: it
+// will come in the last directory that does, which is watched instead.
+func (w *Watcher) watchAll() error {
+	if w.notes == nil {
+		notes, err := fsnotify.NewWatcher()
+		if err != nil {
+			return runtime.WatchFault(err)
+		}
+		w.notes = notes
+	}
 	for _, path := range w.notes.WatchList() {
 		_ = w.notes.Remove(path)
 	}
 	way, holders, real := wayTo(w.dir)
 	w.way, w.inside = way, map[string]bool{w.dir: true, real: true}
+	var errs []error
+	add := func(path string) bool {
+		err := w.notes.Add(path)
+		if fault := runtime.WatchFault(err); fault != nil {
+			errs = append(errs, fmt.Errorf("watch %s: %w", path, fault))
+		}
+		return err == nil
+	}
 	for path := range way {
 		if filepath.Dir(path) != "/" {
-			_ = w.notes.Add(path)
+			add(path)
 		}
 	}
 	for _, holder := range holders {
-		_ = w.notes.Add(holder)
+		add(holder)
 	}
-	if w.notes.Add(w.dir) == nil {
-		return
+	w.inSight = add(w.dir)
+	for up := filepath.Dir(w.dir); !w.inSight && !add(up) && up != "/"; {
+		up = filepath.Dir(up)
 	}
-	// The next directory that has to come will come in the last that exists.
-	for up := filepath.Dir(w.dir); w.notes.Add(up) != nil && up != "/"; up = filepath.Dir(up) {
-	}
-}
-
-// wayTo are all paths that the resolution of an absolute path passes: each of
-// its directories, and for each symlink those of its target. holders are the
-// directories that the symlinks are in, and real is the path without them. A
-// loop of links ends the search.
-//
-// Directories right below the root are on the way, but arm does not watch them
-// for their own sake: nobody swaps /etc or /tmp, and much happens in some.
-func wayTo(path string) (way map[string]bool, holders []string, real string) {
-	way = map[string]bool{}
-	for {
-		link, target := firstLink(path)
-		last := path
-		if link != "" {
-			last = link
-		}
-		again := link != "" && way[link]
-		for ; last != filepath.Dir(last); last = filepath.Dir(last) {
-			way[last] = true
-		}
-		if link == "" || again {
-			return way, holders, path
-		}
-		holders = append(holders, filepath.Dir(link))
-		if !filepath.IsAbs(target) {
-			target = filepath.Join(filepath.Dir(link), target)
-		}
-		path = filepath.Join(target, strings.TrimPrefix(path, link))
-	}
-}
-
-// firstLink is the first component of an absolute path that is a symlink, and
-// where it points.
-func firstLink(path string) (link, target string) {
-	at := "/"
-	for part := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
-		at = filepath.Join(at, part)
-		if target, err := os.Readlink(at); err == nil {
-			return at, target
-		}
-	}
-	return "", ""
+	return errors.Join(errs...)
 }

@@ -26,8 +26,12 @@ type World struct {
 	// MaxRemovals is how many removals a minute go unasked; nil leaves it to the
 	// default rule.
 	MaxRemovals *int
-	// LastEvent is the time of the latest event in the directory.
+	// Read is when the reading of Set began.
+	Read time.Time
+	// LastEvent is the time of the latest event in the directory. Blind says that
+	// it tells of none.
 	LastEvent time.Time
+	Blind     bool
 	// Busy are the steps in flight, at most one a task.
 	Busy map[string]Step
 	// Asked are the commands of an operator that are not carried out yet.

@@ -2,7 +2,8 @@
 # Installs what is missing, and says so:
 #
 #	install-needs.sh demo    QEMU
-#	install-needs.sh test    QEMU, its tools, a C compiler for the race detector
+#	install-needs.sh test    QEMU, its tools, a C compiler for the race detector,
+#	                         rsync, vim, and a file system that tells of no events
 #
 # Tried with apt-get on Debian 12. The other package managers are untried.
 set -eu
@@ -19,6 +20,9 @@ wants=
 missing qemu-system-x86_64 && wants="$wants qemu"
 if [ "$1" = test ]; then
 	missing qemu-img && wants="$wants tools"
+	missing bindfs && wants="$wants bindfs"
+	missing rsync && wants="$wants rsync"
+	missing vim && wants="$wants vim"
 	if missing "$(go env CC 2>/dev/null || echo gcc)" || ! echo '#include <stdlib.h>' | "$(go env CC)" -E - >/dev/null 2>&1; then
 		wants="$wants compiler"
 	fi
@@ -31,6 +35,9 @@ packages() {
 		apt-get:qemu) echo qemu-system-x86 ;;
 		apt-get:tools) echo qemu-utils ;;
 		apt-get:compiler) echo gcc libc6-dev ;;
+		*:bindfs) echo bindfs ;;
+		*:rsync) echo rsync ;;
+		*:vim) echo vim ;;
 		dnf:qemu) echo qemu-system-x86-core ;;
 		dnf:tools) echo qemu-img ;;
 		dnf:compiler) echo gcc glibc-devel ;;

@@ -75,9 +75,7 @@ func (d *daemonProcess) open(ctx context.Context) (err error) {
 	}
 	d.engine = reconcile.New(config)
 	d.pokeable.Store(d.engine)
-	if d.watcher, err = reconcile.NewWatcher(s.dirs.VMs, d.engine.PokeFiles, d.log); err != nil {
-		return fmt.Errorf("file events cannot be had: %w (is fs.inotify.max_user_instances used up?)", err)
-	}
+	d.watcher = reconcile.NewWatcher(s.dirs.VMs, d.engine, d.log)
 	d.control = newControl(d.life, d.engine)
 	if d.socket, err = listenControl(s.controlSocket(), d.control); err != nil {
 		return err

@@ -249,8 +249,7 @@ func (h *Host) runEngine(loader *spec.Loader) (*reconcile.Engine, *atomic.Int64)
 		Loader: loader, Machines: rt, HostName: "host", VMsDir: h.VMs, StateDir: h.State, BootID: vms.BootID(),
 		OnPass: func() { passes.Add(1) }, Log: hclog.NewNullLogger(),
 	})
-	watcher, err := reconcile.NewWatcher(h.VMs, engine.PokeFiles, hclog.NewNullLogger())
-	h.must(err)
+	watcher := reconcile.NewWatcher(h.VMs, engine, hclog.NewNullLogger())
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

@@ -31,6 +31,8 @@ type Status struct {
 	Tasks        []TaskStatus `json:"tasks"`
 	Files        []FileStatus `json:"files"`
 	HeldRemovals []string     `json:"held_removals"`
+	Unsettled    []string     `json:"unsettled"`
+	DirError     string       `json:"dir_error"`
 }
 
 // TaskStatus is one task of Status.
@@ -60,7 +62,8 @@ type TaskStatus struct {
 		Price    string `json:"price"`
 		Reason   string `json:"reason"`
 	} `json:"pending"`
-	LastExit *Exit `json:"last_exit"`
+	LastExit *Exit             `json:"last_exit"`
+	Meta     map[string]string `json:"meta"`
 }
 
 // Exit is a task's last_exit.
