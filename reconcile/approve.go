@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
 	"github.com/qemu-reconciler/qemu-reconciler/runtime"
 )
 
@@ -58,9 +59,11 @@ func (e *Engine) Approve() ([]string, error) {
 			next.Held[v.Task] = runtime.HeldRemoval{Since: v.Removal.Since, Ran: v.Removal.Ran, Approved: true}
 		}
 	}
+	crash.Point("approve.began")
 	if err := e.cfg.Machines.RememberRemovals(next); err != nil {
 		return nil, fmt.Errorf("the approval cannot be written down, so nothing is removed: %w", err)
 	}
+	crash.Point("approve.written")
 	e.mu.Lock()
 	e.saved, e.shown = next, nil
 	held := maps.Clone(e.removals.Held)
@@ -71,6 +74,7 @@ func (e *Engine) Approve() ([]string, error) {
 	}
 	e.removals.Held = held
 	e.mu.Unlock()
+	crash.Point("approve.taken")
 	for _, name := range names {
 		e.cfg.Machines.Event("removal-approved", name, "the operator approved its removal", nil)
 	}
@@ -92,7 +96,9 @@ func (e *Engine) saveRemovals() {
 	if maps.Equal(removals.Held, e.saved.Held) && maps.Equal(removals.Begun, e.saved.Begun) {
 		return
 	}
+	crash.Point("removals.changed")
 	err := e.cfg.Machines.RememberRemovals(removals)
+	crash.Point("removals.saved")
 	if err == nil {
 		e.saved, e.unsaved = removals, ""
 		return

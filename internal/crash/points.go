@@ -79,6 +79,12 @@ var Points = []Named{
 	{"end.recorded", "the end is in the record and not told"},
 	{"end.told", "events tell of the end, and nobody has acted on it"},
 
+	{"removals.changed", "what waits or has begun is known to the brake, nothing is written"},
+	{"removals.saved", "it is written, and no stop has begun for it"},
+	{"approve.began", "an approval is for what was shown, nothing is written"},
+	{"approve.written", "the approval is written, nothing acts on it"},
+	{"approve.taken", "the approval counts, and is not told"},
+
 	{"forget.began", "a record is to go, all is there"},
 	{"forget.halved", "the record is deleted, its durable copy is not"},
 	{"forget.deleted", "record and copy are deleted, ports and sockets are there"},

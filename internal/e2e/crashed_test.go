@@ -149,6 +149,9 @@ func (c *crashed) settled() bool {
 
 // asWanted says whether the status and /proc are as they ought to become.
 func (c *crashed) asWanted(st Status) bool {
+	if c.way.approved && slices.Contains(st.HeldRemovals, c.name) {
+		c.h.Do("approve")
+	}
 	task, there := st.Task(c.name)
 	if !st.Converged || there != (c.way.end == running || c.way.end == off) {
 		return false

@@ -40,6 +40,9 @@ type crashWay struct {
 	// cause is that of the last exit, where there is evidence of it whoever saw
 	// it; empty is any.
 	cause string
+	// approved ways have the brake hold the task's removal: wherever it is seen
+	// held it is approved.
+	approved bool
 	// recordless says that processes may be left that no record leads to.
 	recordless bool
 	// slow ways take seconds and hosts of their own.
@@ -53,6 +56,8 @@ var (
 	wayStart   = &crashWay{name: "start", variant: guest.Button, config: []string{"port_map = {\n web = 80\n extra = 81\n }", graceful}, walk: (*crashed).drop, replaces: true}
 	wayFailing = &crashWay{name: "failing", variant: guest.Deaf, config: []string{crashPort}, ready: (*crashed).occupy, walk: (*crashed).drop, mend: (*crashed).vacate, replaces: true, restarts: -1}
 	wayRemoval = &crashWay{name: "removal", variant: guest.Button, config: []string{crashPort, graceful}, ready: (*crashed).run, walk: (*crashed).remove, end: absent}
+	wayHeld    = &crashWay{name: "held", variant: guest.Button, config: []string{crashPort, graceful}, ready: (*crashed).brake, walk: (*crashed).remove, end: absent, approved: true}
+	wayApprove = &crashWay{name: "approve", variant: guest.Button, config: []string{crashPort, graceful}, ready: (*crashed).hold, walk: (*crashed).approve, end: absent, approved: true}
 	wayBlunt   = &crashWay{name: "blunt", variant: guest.Deaf, ready: (*crashed).run, walk: (*crashed).remove, end: absent}
 	wayHung    = &crashWay{name: "hung", variant: guest.Deaf, ready: (*crashed).hang, walk: (*crashed).remove, end: absent, slow: true}
 	wayAgent   = &crashWay{name: "agent", variant: guest.Button, config: []string{graceful, "guest_agent = true"}, ready: (*crashed).runLinux, walk: (*crashed).remove, end: absent, slow: true}
@@ -133,6 +138,9 @@ var crashPaths = []crashPath{
 	{"end.recorded", wayKilled, 1},
 	{"end.recorded", wayOff, 1},
 	{"end.recorded", wayUnseen, 1},
+	{"removals.", wayHeld, 1},
+	{"removals.", wayApprove, 1},
+	{"approve.", wayApprove, 1},
 	{"forget.", wayRemoval, 1},
 	{"keep.", wayKeep, 1},
 	{"return.", wayReturn, 1},
@@ -203,6 +211,31 @@ func (c *crashed) edit() {
 	c.memory = 160
 	c.text = strings.Replace(moreMemory(c.text), crashPort, "port_map = {\n web = 80\n extra = 81\n }", 1)
 	c.drop()
+}
+
+// brake has it running on a host where every removal is held.
+func (c *crashed) brake() {
+	config, err := os.ReadFile(c.h.config)
+	c.h.must(err)
+	held := strings.Replace(string(config), "max_removals = 1000", "max_removals = 0", 1)
+	c.h.must(os.WriteFile(c.h.config, []byte(held), 0o644))
+	c.h.Signal(syscall.SIGHUP)
+	c.run()
+}
+
+// hold has its removal held.
+func (c *crashed) hold() {
+	c.brake()
+	c.remove()
+	c.h.AwaitPhase(c.name, "held")
+	c.h.AwaitEvent("removal-held", c.name)
+}
+
+// approve lets it go. Nobody waits for the answer of a daemon that dies.
+func (c *crashed) approve() {
+	cmd := c.h.command(c.h.t.Context(), "approve")
+	c.h.must(cmd.Start())
+	go cmd.Wait() //nolint:errcheck // it fails when the daemon dies
 }
 
 // label changes nothing about the machine.
