@@ -62,6 +62,8 @@ func newMachine(rt *Runtime, record *Record) *machine {
 		rt: rt, name: record.Task, record: record,
 		log:  rt.log.With("task", record.Task),
 		turn: make(chan struct{}, 1),
+		// A start that was interrupted had perhaps not synced what it announced.
+		unsynced: record.Intent != nil,
 	}
 }
 
@@ -142,15 +144,17 @@ func (m *machine) untouchable() error {
 type saving int
 
 const (
-	// saveFirst changes nothing unless the disk has it.
+	// saveFirst changes nothing unless it is written. The disk itself is waited
+	// for only where host ports change; what else must survive a power cut gets
+	// there with the next write, so that no start waits for it.
 	saveFirst saving = iota
 	// saveAnyway changes the record in memory all the same; the next write, or
 	// the keeper, brings the disk up to date. No VM is stopped for a full disk.
 	saveAnyway
 	// saveLater leaves the write to the keeper: for what may come in floods.
 	saveLater
-	// saveDurably is saveFirst, on the disk itself; a change that changes
-	// nothing is not written.
+	// saveDurably changes nothing unless it is on the disk itself; a change that
+	// changes nothing is not written.
 	saveDurably
 )
 
@@ -190,6 +194,8 @@ func (m *machine) replace(how saving, edit func(*Record), also func()) error {
 		return nil
 	}
 	durable := how == saveDurably || m.unsynced || lasting(before, after)
+	postponed := how == saveFirst && durable && maps.Equal(before.Ports, after.Ports)
+	durable = durable && !postponed
 	crash.Point("record.changing")
 	err = m.rt.store.Put(after, durable)
 	crash.Point("record.saved")
@@ -200,6 +206,7 @@ func (m *machine) replace(how saving, edit func(*Record), also func()) error {
 	m.set(after, also)
 	settle(true)
 	m.noteWrite(err, durable)
+	m.unsynced = m.unsynced || postponed
 	return nil
 }
 

@@ -170,3 +170,16 @@ func TestFaultIsContained(t *testing.T) {
 	l.kill("vm", unix.SIGKILL)
 	l.ended("vm")
 }
+
+// TestStartSyncsLate: what must survive a power cut is on the disk when a start
+// is done, and only a new host port is waited for before the fork.
+func TestStartSyncsLate(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.start(l.task("vm", guest.Deaf))
+	copied, err := readRecord(l.layout.Record("vm")+".durable", "vm")
+	must(t, err)
+	if copied.Process == nil || copied.Wanted == nil || copied.UUID == "" {
+		t.Errorf("the copy is not of the write after the fork: %s", asJSON(copied))
+	}
+}
