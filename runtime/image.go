@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -30,6 +31,10 @@ const (
 // comments that may precede the version in a VMDK's text descriptor.
 const headSize = 2048
 
+// headPatience is how long an image may have its reader wait, if it is a file
+// that does such a thing.
+const headPatience = time.Second
+
 // vmdkText is a VMDK that is a text file, as QEMU recognises it: the first line
 // that is neither blank nor a comment gives a version that it knows.
 var vmdkText = regexp.MustCompile(`\A(?:#[^\n]*\n|\s*\n)*version=[123]\r?\n`)
@@ -44,16 +49,28 @@ func DetectFormat(path string) (string, spec.ImageInfo, error) {
 		return "", spec.ImageInfo{}, err
 	}
 	defer f.Close()
-	head := make([]byte, headSize)
-	n, err := io.ReadFull(f, head)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	head, err := readHead(f)
+	if err != nil {
 		return "", spec.ImageInfo{}, fmt.Errorf("image %s cannot be read: %w", path, plainPathError(err))
 	}
-	format, err := formatOf(head[:n])
+	format, err := formatOf(head)
 	if err != nil {
 		return "", spec.ImageInfo{}, fmt.Errorf("image %s %w", path, err)
 	}
 	return format, info, nil
+}
+
+// readHead reads the first bytes of an image, or fewer if it has no more.
+func readHead(f *os.File) ([]byte, error) {
+	// One that says it is a regular file may still have its readers wait
+	// (/proc/kmsg). The others know no deadlines.
+	_ = f.SetReadDeadline(time.Now().Add(headPatience))
+	head := make([]byte, headSize)
+	n, err := io.ReadFull(f, head)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return head[:n], err
 }
 
 // formatOf judges the first bytes of an image.

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -90,5 +91,23 @@ func TestDetectFormatThroughLink(t *testing.T) {
 	must(t, err)
 	if format != "qed" || info != direct {
 		t.Errorf("%q, %+v; the target is %+v", format, info, direct)
+	}
+}
+
+// A file that says it is a regular one can still have its readers wait
+// (/proc/kmsg).
+func TestReadHeadEnds(t *testing.T) {
+	t.Parallel()
+	silent, writer, err := os.Pipe()
+	must(t, err)
+	defer silent.Close()
+	defer writer.Close()
+	failed := make(chan error, 1)
+	go func() {
+		_, err := readHead(silent)
+		failed <- err
+	}()
+	if err := await(t, failed, "end"); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
 	}
 }

@@ -75,7 +75,7 @@ func readInside(dir, name string) (string, error) {
 		return "", err
 	}
 	defer func() { _ = root.Close() }()
-	// Looked at before it is opened: opening a FIFO would wait for a writer.
+	// Looked at before it is opened: to open a device can already do something.
 	info, err := root.Stat(name)
 	if err != nil {
 		return "", err
@@ -86,12 +86,13 @@ func readInside(dir, name string) (string, error) {
 	if info.Size() > maxText {
 		return "", errTooLong
 	}
-	file, err := root.Open(name)
+	// It may have become a FIFO by now, for whose writer an open would wait.
+	file, err := root.OpenFile(name, unwaitingFlags, 0)
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = file.Close() }()
-	content, err := io.ReadAll(io.LimitReader(file, maxText+1))
+	content, err := io.ReadAll(io.LimitReader(unwaiting{file}, maxText+1))
 	if err != nil {
 		return "", err
 	}

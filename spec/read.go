@@ -14,6 +14,9 @@ import (
 // maxFileSize is what a task file may have, in bytes.
 const maxFileSize = 1 << 20
 
+// unwaitingFlags open a file for reading, and wait for nobody if it is a FIFO.
+const unwaitingFlags = os.O_RDONLY | syscall.O_NONBLOCK | syscall.O_NOCTTY
+
 // errVanished says that a file is not there any more; errWriting that somebody
 // is in the middle of writing it.
 var (
@@ -107,7 +110,7 @@ func readFile(path string, settled func(*os.File, stamp) bool) ([]byte, stamp, e
 	if err := before.problem(); err != nil {
 		return nil, stamp{}, err
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	f, err := os.OpenFile(path, unwaitingFlags, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, stamp{}, errVanished
 	}
@@ -131,7 +134,7 @@ func readFile(path string, settled func(*os.File, stamp) bool) ([]byte, stamp, e
 // readOpen reads a file that has been found to be a regular one, and makes
 // sure that it stayed the same meanwhile.
 func readOpen(f *os.File, opened stamp) ([]byte, stamp, error) {
-	src, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	src, err := io.ReadAll(io.LimitReader(unwaiting{f}, maxFileSize+1))
 	if err != nil {
 		return nil, stamp{}, unreadable(err)
 	}
@@ -150,12 +153,47 @@ func readOpen(f *os.File, opened stamp) ([]byte, stamp, error) {
 	return src, opened, nil
 }
 
+// unwaiting reads what is there now. Some files of /proc say that they are
+// regular ones, and have whoever reads them wait for more (/proc/kmsg).
+type unwaiting struct{ file *os.File }
+
+// Read implements io.Reader.
+func (r unwaiting) Read(p []byte) (n int, err error) {
+	failed := descriptor(r.file, func(fd int) error {
+		n, err = syscall.Read(fd, p)
+		return err
+	})
+	switch {
+	case failed != nil:
+		return 0, failed
+	case n == 0 && len(p) > 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
 func fstat(f *os.File) (stamp, error) {
 	var st syscall.Stat_t
-	if err := uninterrupted(func() error { return syscall.Fstat(int(f.Fd()), &st) }); err != nil {
+	if err := descriptor(f, func(fd int) error { return syscall.Fstat(fd, &st) }); err != nil {
 		return stamp{}, err
 	}
 	return newStamp(&st), nil
+}
+
+// descriptor makes a system call on an open file. File.Fd would make the file
+// one that is waited for.
+func descriptor(f *os.File, call func(fd int) error) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		failed = uninterrupted(func() error { return call(int(fd)) })
+	}); err != nil {
+		return err
+	}
+	return failed
 }
 
 // problem says why a file with this stamp is never read; nil when it may be.

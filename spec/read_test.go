@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // plainUser is the variable that tells a re-executed test that it is the child
@@ -147,5 +148,37 @@ func TestTaskFileNames(t *testing.T) {
 		if isTaskFile(name) != want {
 			t.Errorf("%q: %v", name, !want)
 		}
+	}
+}
+
+// TestReadNeverWaits holds that a file which has its readers wait, though it
+// looks like a regular one (/proc/kmsg), is not waited for: one such file would
+// stop the whole loop.
+func TestReadNeverWaits(t *testing.T) {
+	silent, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	defer writer.Close()
+	if _, err := writer.WriteString("# and then nothing"); err != nil {
+		t.Fatal(err)
+	}
+	at, err := fstat(silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := make(chan error, 1)
+	go func() {
+		_, _, err := readOpen(silent, at)
+		failed <- err
+	}()
+	select {
+	case err := <-failed:
+		if problem := (*fileProblem)(nil); !errors.As(err, &problem) || problem.summary != "Cannot read file" {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it is waited for")
 	}
 }
