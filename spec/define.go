@@ -122,6 +122,7 @@ func (w *written) bind(ports map[string]int) (*Task, []Diagnostic) {
 func (w *written) guarded(decode func() outcome) (out outcome) {
 	defer func() {
 		if reason := recover(); reason != nil {
+			w.file.env.crashed(w.file.path, reason)
 			out = outcome{errors: []Diagnostic{w.places.diagnose(w.name, "", "Task cannot be decoded",
 				fmt.Sprintf("It makes the decoder fail (%v); simplify it, and please report this.", reason))}}
 		}

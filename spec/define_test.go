@@ -104,7 +104,7 @@ func TestDiagnose(t *testing.T) {
 // TestPanic holds that a panic of the libraries is a diagnostic of the task.
 func TestPanic(t *testing.T) {
 	label := hcl.Range{Start: hcl.Pos{Line: 2, Column: 3, Byte: 4}, End: hcl.Pos{Line: 2, Column: 5, Byte: 6}}
-	w := &written{name: "a", places: newPlaces("x.hcl", []byte("#\n  abc\n"), label)}
+	w := &written{name: "a", file: &file{}, places: newPlaces("x.hcl", []byte("#\n  abc\n"), label)}
 	out := w.guarded(func() outcome { panic("broken") })
 	if out.task != nil || len(out.errors) != 1 || out.errors[0].Line != 2 || out.errors[0].Excerpt != "  abc" {
 		t.Errorf("%+v", out)

@@ -3,7 +3,6 @@ package spec
 import (
 	"crypto/sha256"
 	"errors"
-	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -28,10 +27,16 @@ type entry struct {
 // changed or when the file cannot be believed yet, nil when it is not there.
 func (l *Loader) refresh(dir, name string, old *entry) (fresh *entry, settled bool) {
 	path := filepath.Join(dir, name)
+	if l.underWay(name, path) {
+		return old, false
+	}
 	if old != nil && !old.young && old.problem == "" {
 		if now, err := statFile(path); err == nil && now == old.stamp && old.readsSame() {
 			return old, true
 		}
+	}
+	if now, err := statFile(path); err == nil && now.problem() == nil && !l.hasRoom(now.size) {
+		return old, false
 	}
 	src, now, err := l.read(path)
 	var problem *fileProblem
@@ -50,7 +55,8 @@ func (l *Loader) refresh(dir, name string, old *entry) (fresh *entry, settled bo
 		old.young = l.isYoung(now)
 		return old, true
 	}
-	return l.parse(name, src, sum, now, old)
+	l.begin(name, src, sum, now)
+	return old, false // until its parse is done
 }
 
 // read reads one file, unless it is being written.
@@ -87,23 +93,6 @@ func (l *Loader) show(name string) string {
 		return name
 	}
 	return l.shown(name)
-}
-
-// parse makes the entry of a file that changed.
-func (l *Loader) parse(name string, src []byte, sum [sha256.Size]byte, now stamp, old *entry) (fresh *entry, settled bool) {
-	env := Env{Dir: l.opts.Dir, HostName: l.opts.HostName, HostArch: l.opts.HostArch}
-	l.parsed++
-	source := Parse(l.show(name), src, env)
-	reads := stamps(source.Reads())
-	if len(reads) > 0 {
-		// The stamps of the files it reads must be older than what is read
-		// from them; which they are is known only after the first time.
-		source = Parse(l.show(name), src, env)
-		if again := stamps(source.Reads()); !l.asIs && (!maps.Equal(reads, again) || l.anyYoung(reads)) {
-			return old, false
-		}
-	}
-	return &entry{stamp: now, young: l.isYoung(now), sum: sum, reads: reads, source: source}, true
 }
 
 // settled says whether a file's content can be believed: nobody has it open

@@ -14,6 +14,10 @@ import (
 	"unicode/utf8"
 )
 
+// maxReads is how many files the expressions of one task file may read: each
+// is looked at in every pass.
+const maxReads = 100
+
 // fileReader is what the function file() of one task file does. A file is read
 // once, so that all expressions see the same content, now and in Bind.
 type fileReader struct {
@@ -58,6 +62,9 @@ func (f *fileReader) read(name string) (string, error) {
 	defer f.mu.Unlock()
 	if got, ok := f.seen[path]; ok {
 		return got.text, got.err
+	}
+	if len(f.seen) >= maxReads {
+		return "", fmt.Errorf("%q is not read: a task file may read %d files", name, maxReads)
 	}
 	text, err := readInside(f.dir, filepath.Clean(inside))
 	if err != nil {

@@ -27,10 +27,9 @@ func guard(src []byte, path string) *hcl.Diagnostic {
 	if d := notText(src); d != nil {
 		return d
 	}
-	// What the scanner finds wrong is said by the parser, which scans again.
-	tokens, _ := hclsyntax.LexConfig(src, path, hcl.InitialPos)
-	if len(tokens) > maxTokens {
-		return tooMuch(tokens[maxTokens].Range, fmt.Sprintf("A file may have %d words and signs; split it into several files.", maxTokens))
+	tokens, crowded := scan(src, path)
+	if crowded != nil {
+		return crowded
 	}
 	g := gauge{before: hclsyntax.TokenNewline}
 	for _, token := range tokens {
@@ -39,6 +38,26 @@ func guard(src []byte, path string) *hcl.Diagnostic {
 		}
 	}
 	return nil
+}
+
+// firstScan is how much of a file is scanned at first, in bytes.
+const firstScan = 256 << 10
+
+// scan gives the tokens of a file, unless there are too many. A token takes a
+// hundred bytes and may stand for one, so twice as much is scanned each time
+// only after what is before it has been found to be bearable.
+func scan(src []byte, path string) (hclsyntax.Tokens, *hcl.Diagnostic) {
+	for size := firstScan; ; size *= 2 {
+		part := src[:min(size, len(src))]
+		// What the scanner finds wrong is said by the parser, which scans again.
+		tokens, _ := hclsyntax.LexConfig(part, path, hcl.InitialPos)
+		if len(tokens) > maxTokens {
+			return nil, tooMuch(tokens[maxTokens].Range, fmt.Sprintf("A file may have %d words and signs; split it into several files.", maxTokens))
+		}
+		if len(part) == len(src) {
+			return tokens, nil
+		}
+	}
 }
 
 // notText refuses what no editor wrote, before the scanner makes a token of

@@ -227,6 +227,13 @@ func TestFileInside(t *testing.T) {
 			t.Errorf("file(%q) = %q, %v; want %q, %q", tt.name, got, err, tt.want, tt.err)
 		}
 	}
+	inside := reader.paths()
+	for i := range 2 * maxReads {
+		_, err := reader.read(fmt.Sprintf("none%d", i))
+		if crowded := strings.Contains(err.Error(), "may read"); crowded != (i >= maxReads-len(inside)) {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
 	for _, path := range reader.paths() {
 		if !strings.HasPrefix(path, dir+"/") {
 			t.Errorf("%s is listed as read", path)

@@ -33,6 +33,13 @@ type LoaderOptions struct {
 	// Writing says whether somebody has the file open for writing, and whether
 	// that could be known. Nil means that it never can.
 	Writing func(f *os.File) (busy, known bool)
+	// Patience is how long a Load waits for files that take long to parse; a
+	// later one has them. Until then they count as being written. Zero waits
+	// for all.
+	Patience time.Duration
+	// Crashed is told of bugs that are met on the way; see Env. It may be
+	// called from any goroutine.
+	Crashed func(file string, reason any, stack []byte)
 	// Now is the clock that a file's age is told by; nil means time.Now.
 	Now func() time.Time
 	// Device is the file system on which Dir was when it last held task files,
@@ -42,6 +49,12 @@ type LoaderOptions struct {
 	// Remember is told when that changes, before Load returns. It must not
 	// call the Loader. Nil tells nobody.
 	Remember func(device uint64)
+}
+
+func (o LoaderOptions) crashed(file string, reason any, stack []byte) {
+	if o.Crashed != nil {
+		o.Crashed(file, reason, stack)
+	}
 }
 
 // Loader reads the task directory again and again, and parses only files that
@@ -59,6 +72,9 @@ type Loader struct {
 
 	mu      sync.Mutex
 	entries map[string]*entry
+	jobs    map[string]*job
+	lanes   *lanes
+	backlog backlog
 	judge   *judge
 	// last is the set of the latest Load that could read the directory, and
 	// changed says that it is not true any more.
@@ -80,7 +96,7 @@ func NewLoader(opts LoaderOptions) *Loader {
 	if opts.Remember == nil {
 		opts.Remember = func(uint64) {}
 	}
-	return &Loader{opts: opts, err: err, entries: map[string]*entry{}, judge: newJudge(opts.Host), device: opts.Device}
+	return &Loader{opts: opts, err: err, entries: map[string]*entry{}, jobs: map[string]*job{}, lanes: newLanes(), judge: newJudge(opts.Host, opts.crashed), device: opts.Device}
 }
 
 // Recheck has the tasks with errors that come from the host judged anew at the
@@ -103,7 +119,11 @@ func (l *Loader) Parsed() int {
 func (l *Loader) Load() *Set {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	seen, err := l.look()
+	var deadline time.Time
+	if l.opts.Patience > 0 {
+		deadline = time.Now().Add(l.opts.Patience)
+	}
+	seen, err := l.look(deadline)
 	if err != nil {
 		return &Set{Dir: l.opts.Dir, Err: fmt.Errorf("task directory %s: %w", l.opts.Dir, err)}
 	}
@@ -144,12 +164,12 @@ func (k sighting) sources() []*Source {
 // look reads the directory, and reads it again when it was swapped, or a file
 // in it renamed, meanwhile: otherwise names and contents of two different
 // states could get together, or a file be missed under both its names.
-func (l *Loader) look() (sighting, error) {
+func (l *Loader) look(deadline time.Time) (sighting, error) {
 	if l.err != nil {
 		return sighting{}, l.err
 	}
 	for attempt := 1; ; attempt++ {
-		seen, before, err := l.readDir()
+		seen, before, err := l.readDir(deadline)
 		if errors.Is(err, fs.ErrNotExist) && attempt < maxLooks {
 			continue
 		}
@@ -169,7 +189,7 @@ func (l *Loader) look() (sighting, error) {
 // readDir brings the entries up to date with the directory, and gives the
 // stamp that the directory had before. Names and contents come from where the
 // symlinks in its path lead at this moment.
-func (l *Loader) readDir() (sighting, stamp, error) {
+func (l *Loader) readDir(deadline time.Time) (sighting, stamp, error) {
 	dir, err := filepath.EvalSymlinks(l.opts.Dir)
 	if err != nil {
 		return sighting{}, stamp{}, err
@@ -179,12 +199,20 @@ func (l *Loader) readDir() (sighting, stamp, error) {
 		return sighting{}, stamp{}, err
 	}
 	seen := sighting{names: names, entries: make([]*entry, len(names))}
+	settled := make([]bool, len(names))
+	for i, name := range names {
+		seen.entries[i], settled[i] = l.refresh(dir, name, l.entries[name])
+	}
+	l.dropOthers(names)
+	l.await(deadline)
 	present := 0
 	for i, name := range names {
-		old := l.entries[name]
-		fresh, settled := l.refresh(dir, name, old)
-		seen.entries[i] = fresh
-		if !settled {
+		old, fresh := l.entries[name], seen.entries[i]
+		if parsed := l.collect(name); parsed != nil {
+			fresh, settled[i] = parsed, true
+			seen.entries[i] = parsed
+		}
+		if !settled[i] {
 			seen.unsettled, seen.writing = true, append(seen.writing, name)
 		}
 		if fresh != nil {

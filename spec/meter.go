@@ -35,6 +35,9 @@ type tooExpensive struct{ diagnostic *hcl.Diagnostic }
 type meter struct {
 	steps     int // left for what is being evaluated
 	fileSteps int // left for the file
+	// dear is called, if it is not nil, once the file has taken quickSteps. It
+	// may wait, and says whether to go on.
+	dear func() bool
 }
 
 // run evaluates under the budget of one task or local.
@@ -55,6 +58,12 @@ func (m *meter) run(evaluate func() hcl.Diagnostics) (diags hcl.Diagnostics) {
 func (m *meter) spend(steps int, at hcl.Range) {
 	m.steps -= steps
 	m.fileSteps -= steps
+	if m.dear != nil && m.fileSteps < maxFileSteps-quickSteps {
+		if !m.dear() {
+			m.stop(at, "Evaluation was given up", "The file has changed meanwhile.")
+		}
+		m.dear = nil
+	}
 	if m.steps < 0 || m.fileSteps < 0 {
 		m.stop(at, "Expression takes too long", "It does far more work than a task needs: loop over less, or write the result down.")
 	}

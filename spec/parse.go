@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"runtime/debug"
 	"slices"
 
 	"github.com/hashicorp/hcl/v2"
@@ -22,6 +23,15 @@ type Env struct {
 	HostName string
 	// HostArch is the machine as uname says it, e.g. "x86_64" or "aarch64".
 	HostArch string
+	// Crashed is told when a bug made the parse of a file panic: the file has
+	// an error for it, and all others are none the worse. Nil tells nobody.
+	Crashed func(file string, reason any, stack []byte)
+}
+
+func (e Env) crashed(file string, reason any) {
+	if e.Crashed != nil {
+		e.Crashed(file, reason, debug.Stack())
+	}
 }
 
 // Source is one parsed file: its sound tasks, and what is wrong with the rest.
@@ -57,10 +67,14 @@ func (d *Definition) Diagnose(field, summary, detail string) Diagnostic {
 // function of an expression asks for. It never panics, and what the file may
 // cost is bounded: a hostile one is refused in well under a second.
 func Parse(path string, src []byte, env Env) *Source {
+	return parseMetered(path, src, env, &meter{fileSteps: maxFileSteps})
+}
+
+func parseMetered(path string, src []byte, env Env, m *meter) *Source {
+	defer func() { m.dear = nil }() // what Bind evaluates later waits for nobody
 	reader := newFileReader(env.Dir)
 	s := &Source{Path: path, files: reader}
 	calls := functions(reader)
-	m := &meter{fileSteps: maxFileSteps}
 	p := &parser{source: s, file: &file{path: path, src: src, env: env, functions: calls, meter: m, locals: newLocals(m, calls, env)}}
 	p.parse()
 	slices.SortStableFunc(s.Errors, byPosition)
@@ -87,9 +101,9 @@ type parser struct {
 func (p *parser) parse() {
 	defer func() {
 		if reason := recover(); reason != nil {
+			p.file.env.crashed(p.file.path, reason)
 			p.source.Definitions, p.source.Faulty = nil, nil
-			p.whole(hcl.Range{Start: hcl.InitialPos, End: hcl.InitialPos}, "File cannot be parsed",
-				fmt.Sprintf("It makes the parser fail (%v); simplify it, and please report this.", reason))
+			p.report(crashedSource(p.file.path, reason).Errors)
 		}
 	}()
 	if len(bytes.TrimSpace(p.file.src)) == 0 {
@@ -115,6 +129,14 @@ func (p *parser) parse() {
 	p.file.locals.evaluate()
 	p.fileErrors(p.file.locals.found)
 	p.defineAll(left)
+}
+
+// crashedSource is a file of which nothing is known because of a bug.
+func crashedSource(path string, reason any) *Source {
+	return &Source{Path: path, files: newFileReader(""), Errors: []Diagnostic{{
+		Severity: SeverityError, File: path, Position: Position{Line: 1, Column: 1}, Summary: "File cannot be parsed",
+		Detail: oneLine(fmt.Sprintf("It makes the parser fail (%v); simplify it, and please report this.", reason)),
+	}}}
 }
 
 // top sorts what stands at the top of the file. It is false for a file that is

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 )
 
 // LoadPaths reads the files and directories that `validate` was given, as they
@@ -85,7 +86,7 @@ func loadGroups(groups []*group, opts LoaderOptions) []*Set {
 		}
 		sources = append(sources, read[i]...)
 	}
-	found := newJudge(opts.Host).all(sources)
+	found := newJudge(opts.Host, opts.crashed).all(sources)
 	for i, g := range groups {
 		if g.err == nil {
 			sets[i] = newSet(g.dir, read[i], found)
@@ -108,7 +109,7 @@ func (g *group) read(opts LoaderOptions) ([]*Source, error) {
 	l.asIs, l.shown = true, g.show
 	var sources []*Source
 	if g.whole {
-		seen, err := l.look()
+		seen, err := l.look(time.Time{})
 		if err != nil {
 			return nil, fmt.Errorf("task directory %s: %w", l.opts.Dir, err)
 		}
@@ -119,7 +120,7 @@ func (g *group) read(opts LoaderOptions) ([]*Source, error) {
 		return sources, nil
 	}
 	l.wanted = slices.Sorted(slices.Values(g.names))
-	seen, err := l.look()
+	seen, err := l.look(time.Time{})
 	if err != nil {
 		return nil, fmt.Errorf("task directory %s: %w", l.opts.Dir, err)
 	}

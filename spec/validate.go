@@ -3,6 +3,7 @@ package spec
 import (
 	"cmp"
 	"fmt"
+	"runtime/debug"
 	"slices"
 )
 
@@ -11,6 +12,7 @@ import (
 // sound task's image and emulator are not looked at again in every pass.
 type judge struct {
 	host     Host
+	crashed  func(file string, reason any, stack []byte)
 	verdicts map[*Definition]*verdict
 	// disputed are the definitions whose images were the same file under two
 	// names: that can be mended without a change of any task file.
@@ -34,8 +36,8 @@ func (f findings) add(d *Definition, diagnostics ...Diagnostic) {
 	}
 }
 
-func newJudge(host Host) *judge {
-	return &judge{host: host, verdicts: map[*Definition]*verdict{}, disputed: map[*Definition]bool{}}
+func newJudge(host Host, crashed func(file string, reason any, stack []byte)) *judge {
+	return &judge{host: host, crashed: crashed, verdicts: map[*Definition]*verdict{}, disputed: map[*Definition]bool{}}
 }
 
 // forget drops the verdicts that were errors, and reports whether there were
@@ -125,12 +127,24 @@ func (j *judge) judgeHost(here []*Definition, found findings) {
 	for _, d := range here {
 		v := j.verdicts[d]
 		if v == nil {
-			v = askHost(j.host, d)
+			v = j.ask(d)
 		}
 		verdicts[d] = v
 		found.add(d, v.errors...)
 	}
 	j.verdicts = verdicts
+}
+
+// ask is askHost, of which a panic is an error of the task.
+func (j *judge) ask(d *Definition) (v *verdict) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			j.crashed(d.File, reason, debug.Stack())
+			v = &verdict{errors: []Diagnostic{d.Diagnose("", "Task cannot be judged",
+				fmt.Sprintf("A bug in qemu-reconciler, please report it: %v", reason))}}
+		}
+	}()
+	return askHost(j.host, d)
 }
 
 // place says where a field of a task is written, for the other task's error.

@@ -20,6 +20,10 @@ import (
 // closePatience is how long answers under way are waited for at the end.
 const closePatience = time.Second
 
+// parsePatience is how long a pass waits for files that take long to parse, so
+// that they hold up no other.
+const parsePatience = 100 * time.Millisecond
+
 // daemonProcess is everything that `run` puts together.
 type daemonProcess struct {
 	setup   *setup
@@ -66,6 +70,7 @@ func (d *daemonProcess) open(ctx context.Context) (err error) {
 		return err
 	}
 	loading := s.loaderOptions(host)
+	loading.Patience, loading.Crashed = parsePatience, d.crashed
 	loading.Device, loading.Remember = d.runtime.DirectoryDevice(s.dirs.VMs), d.rememberDirectory
 	d.loader = spec.NewLoader(loading)
 	config := d.engineConfig()
@@ -92,6 +97,11 @@ func (d *daemonProcess) rememberDirectory(device uint64) {
 	if err := d.runtime.RememberDirectory(d.setup.dirs.VMs, device); err != nil {
 		d.log.Warn("it is not written down where the task directory is: after a restart of the daemon, an empty mount point would look like an empty directory", "error", err)
 	}
+}
+
+// crashed logs a bug that a task file has brought to light.
+func (d *daemonProcess) crashed(file string, reason any, stack []byte) {
+	d.log.Error("a bug in qemu-reconciler, please report it", "file", file, "panic", reason, "stack", hclog.Fmt("%s", stack))
 }
 
 // passed is called after every pass of the loop.
