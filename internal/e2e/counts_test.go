@@ -95,7 +95,7 @@ func (h *Host) rest() (calls, waits int) {
 	return calls, waits
 }
 
-func atMost(t *testing.T, what string, got, most int) {
+func atMost(t testing.TB, what string, got, most int) {
 	t.Helper()
 	if got > most {
 		t.Errorf("%s: %d, at most %d", what, got, most)

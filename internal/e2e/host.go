@@ -35,9 +35,9 @@ type Host struct {
 type Option func(*options)
 
 type options struct {
-	long, asNobody, stopped, brake, crashing bool
-	config                                   string
-	args, env, under                         []string
+	long, asNobody, stopped, brake, crashing, plain bool
+	config                                          string
+	args, env, under                                []string
 }
 
 // Long makes every path longer than a socket address can be (107 bytes), with
@@ -74,6 +74,9 @@ func CrashPoints() Option { return func(o *options) { o.crashing = true } }
 // Stopped makes the host and starts no daemon.
 func Stopped() Option { return func(o *options) { o.stopped = true } }
 
+// Plain runs the program without the race detector, for what is measured.
+func Plain() Option { return func(o *options) { o.plain = true } }
+
 // nobody is a user id that owns no files of its own on any distribution.
 const nobody = 65534
 
@@ -108,10 +111,13 @@ func newHost(t testing.TB, o options) *Host {
 	}
 	h := &Host{t: t, args: o.args, env: o.env, under: o.under, config: filepath.Join(dir, "config.hcl"),
 		VMs: filepath.Join(dir, "vms.d"), State: filepath.Join(dir, "state"), Run: filepath.Join(dir, "run"), Disks: filepath.Join(dir, "disks")}
-	if o.crashing {
+	switch {
+	case o.crashing:
 		h.binary, h.orders = CrashBinary(t), filepath.Join(dir, "orders")
 		h.env = append(h.env, crash.Variable+"="+h.orders)
-	} else {
+	case o.plain:
+		h.binary = LaterBinary(t)
+	default:
 		h.binary = Binary(t)
 	}
 	h.must(os.MkdirAll(h.VMs, 0o755))
