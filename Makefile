@@ -9,11 +9,14 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 
 # How long `make demo` runs before it ends by itself; empty: until Ctrl-C.
 DEMO_SECONDS ?=
+# How long `make fuzz` spends on each target, and on which ones.
+FUZZTIME ?= 30s
+FUZZ ?=
 # For one test binary. The whole of the tests takes a few minutes on two cores.
 TEST_TIMEOUT ?= 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check demo install clean go needs-test needs-demo
+.PHONY: help build test check fuzz demo install clean go needs-test needs-demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +30,9 @@ test: go needs-test build/linux-guest ## install what tests need, run all of the
 
 check: go ## gofmt, vet, staticcheck, tidy, govulncheck, architecture
 	@scripts/check.sh
+
+fuzz: go ## look for inputs that break something (FUZZTIME=30s a target, FUZZ=Name: only those)
+	@FUZZTIME='$(FUZZTIME)' FUZZ='$(FUZZ)' scripts/fuzz.sh
 
 demo: needs-demo build ## boot real VMs from a copy of examples/vms.d (DEMO_SECONDS=20: end by itself)
 	@scripts/demo.sh $(DEMO_SECONDS)

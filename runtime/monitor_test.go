@@ -313,35 +313,3 @@ func TestEventData(t *testing.T) {
 		}
 	}
 }
-
-func FuzzMonitor(f *testing.F) {
-	f.Add([]byte(`{"return":{},"id":"x"}` + "\r\n" + `{"event":"RESET","data":{"guest":true,"reason":"guest-reset"},"timestamp":{"seconds":1,"microseconds":2}}` + "\n"))
-	f.Add([]byte(`{"event":"BLOCK_IO_ERROR","data":{"device":1,"nospace":"x","qom-path":null}}` + "\n" + fakeGreeting))
-	f.Add([]byte(`{"error":{"class":"GenericError","desc":"x"},"id":1}` + "\n[[[[\n\x00\xff"))
-	f.Fuzz(func(t *testing.T, said []byte) {
-		near, far := net.Pipe()
-		var peer sync.WaitGroup
-		peer.Go(func() {
-			defer far.Close()
-			fmt.Fprint(far, fakeGreeting)
-			var req request
-			if line, err := newLineReader(far, 1<<10).next(); err != nil || json.Unmarshal(line, &req) != nil {
-				t.Error("no handshake")
-			}
-			fmt.Fprintf(far, `{"return":{},"id":%q}`+"\n", req.ID)
-			_, _ = far.Write(said)
-		})
-		m, err := NewMonitor(t.Context(), near)
-		must(t, err)
-		for e := range m.Events() {
-			if e.Name == "" || e.Count < 1 {
-				t.Errorf("event %+v", e)
-			}
-		}
-		if m.Err() == nil || m.Execute(t.Context(), "x", nil, nil) == nil {
-			t.Error("the session goes on after its end")
-		}
-		_ = m.Close()
-		peer.Wait()
-	})
-}

@@ -114,7 +114,11 @@ func askVersion(ctx context.Context, monitor *Monitor) (semver.Version, error) {
 		QEMU struct{ Major, Minor, Micro int64 } `json:"qemu"`
 	}
 	err := monitor.Execute(ctx, "query-version", nil, &version)
-	return semver.Version{Major: version.QEMU.Major, Minor: version.QEMU.Minor, Patch: version.QEMU.Micro}, err
+	q := version.QEMU
+	if err == nil && min(q.Major, q.Minor, q.Micro) < 0 {
+		err = fmt.Errorf("QMP query-version: %d.%d.%d is no version", q.Major, q.Minor, q.Micro)
+	}
+	return semver.Version{Major: q.Major, Minor: q.Minor, Patch: q.Micro}, err
 }
 
 func (a *answer) askRest(ctx context.Context, monitor *Monitor) error {

@@ -109,6 +109,11 @@ func markedPorts(env map[string]string) map[string]int {
 	if json.Unmarshal([]byte(env[envPorts]), &ports) != nil {
 		return nil
 	}
+	for _, port := range ports {
+		if port < 1 || port > 65535 {
+			return nil // not ours, and no record may have it
+		}
+	}
 	return ports
 }
 
@@ -215,8 +220,12 @@ func cmdline(pid int) []string {
 }
 
 func environ(pid int) map[string]string {
+	return variables(splitNul(pid, "environ"))
+}
+
+func variables(entries []string) map[string]string {
 	env := map[string]string{}
-	for _, entry := range splitNul(pid, "environ") {
+	for _, entry := range entries {
 		if name, value, ok := strings.Cut(entry, "="); ok {
 			env[name] = value
 		}
@@ -226,7 +235,16 @@ func environ(pid int) map[string]string {
 
 func splitNul(pid int, file string) []string {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
-	if err != nil || len(data) == 0 {
+	if err != nil {
+		return nil
+	}
+	return nulTerminated(data)
+}
+
+// nulTerminated splits what the kernel shows of a process's memory, where the
+// process may have put anything.
+func nulTerminated(data []byte) []string {
+	if len(data) == 0 {
 		return nil
 	}
 	return strings.Split(strings.TrimSuffix(string(data), "\x00"), "\x00")

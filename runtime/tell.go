@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/qemu-reconciler/qemu-reconciler/spec"
 )
 
 // worrying are the types of events that an operator may have to act upon, the
@@ -33,15 +36,48 @@ func (e LogEvent) tell(log hclog.Logger) {
 	}
 	args := []any{"event", e.Type}
 	if e.Task != "" {
-		args = append(args, "task", e.Task)
+		args = append(args, "task", oneLine(e.Task))
 	}
 	facts := plainFacts(e.Facts)
 	for _, key := range slices.Sorted(maps.Keys(facts)) {
 		if value := facts[key]; value != nil && value != "" {
-			args = append(args, key, value)
+			args = append(args, key, harmless(value))
 		}
 	}
-	log.Log(level, e.Message, args...)
+	// A message is written as it is.
+	log.Log(level, oneLine(e.Message), args...)
+}
+
+// oneLine makes a text one line that steers no terminal.
+func oneLine(text string) string {
+	return strings.ReplaceAll(spec.Printable(text), "\n", " ")
+}
+
+// harmless is a value as the log may have it: the logger quotes texts, but not
+// those inside lists and maps.
+func harmless(value any) any {
+	switch v := value.(type) {
+	case []any:
+		out := make([]any, len(v))
+		for i, element := range v {
+			out[i] = inner(element)
+		}
+		return out
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for key, element := range v {
+			out[oneLine(key)] = inner(element)
+		}
+		return out
+	}
+	return value
+}
+
+func inner(value any) any {
+	if text, ok := value.(string); ok {
+		return oneLine(text)
+	}
+	return harmless(value)
 }
 
 // plainFacts gives the facts as events.jsonl has them: a logger would print

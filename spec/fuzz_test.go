@@ -1,8 +1,11 @@
 package spec
 
 import (
+	"bytes"
 	"encoding/json"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"unicode"
 	"unicode/utf8"
@@ -36,12 +39,26 @@ func FuzzParse(f *testing.F) {
 		if len(src) > 1<<20 {
 			return // never read
 		}
-		s := Parse("x.hcl", src, Env{Dir: dir, HostName: "h.example.org", HostArch: "x86_64"})
-		for _, d := range append(s.Errors, s.Warnings...) {
+		env := Env{Dir: dir, HostName: "h.example.org", HostArch: "x86_64", Crashed: func(_ string, reason any, stack []byte) {
+			t.Errorf("panic: %v\n%s", reason, stack)
+		}}
+		s := Parse("x.hcl", src, env)
+		for _, d := range slices.Concat(s.Errors, s.Warnings) {
 			checkDiagnostic(t, d)
+			checkPlace(t, d, src)
+			if d.Severity == SeverityError && d.Task != "" && !slices.Contains(s.Faulty, d.Task) {
+				t.Errorf("task %q has an error and is not faulty: %v", d.Task, d)
+			}
+		}
+		again := Parse("x.hcl", src, env)
+		if !slices.Equal(s.Errors, again.Errors) || !slices.Equal(s.Warnings, again.Warnings) || !slices.Equal(s.Faulty, again.Faulty) {
+			t.Errorf("parsed again: %v, %v", s.Errors, again.Errors)
 		}
 		names := map[string]bool{}
-		for _, d := range s.Definitions {
+		for i, d := range s.Definitions {
+			if i < len(again.Definitions) && !reflect.DeepEqual(d.Task, again.Definitions[i].Task) {
+				t.Errorf("another task: %+v, %+v", d.Task, again.Definitions[i].Task)
+			}
 			if names[d.Task.Name] {
 				t.Errorf("task %q is defined twice", d.Task.Name)
 			}
@@ -77,6 +94,31 @@ func checkDiagnostic(t *testing.T, d Diagnostic) {
 	t.Helper()
 	if d.File == "" || d.Line < 1 || d.Column < 1 || d.Summary == "" || d.Detail == "" || !utf8.ValidString(d.Excerpt) {
 		t.Errorf("incomplete diagnostic %+v", d)
+	}
+}
+
+// checkPlace holds that a diagnostic is inside the file, that its excerpt is
+// the line it is on, and that it can be shown on a terminal.
+func checkPlace(t *testing.T, d Diagnostic, src []byte) {
+	t.Helper()
+	lines := strings.Split(string(src), "\n")
+	if d.Line > len(lines) {
+		t.Errorf("line %d of %d: %v", d.Line, len(lines), d)
+		return
+	}
+	line := lines[d.Line-1]
+	if d.Column > utf8.RuneCountInString(line)+1 || d.EndColumn > utf8.RuneCountInString(line)+2 || d.EndColumn != 0 && d.EndColumn <= d.Column {
+		t.Errorf("columns %d to %d of %q: %v", d.Column, d.EndColumn, line, d)
+	}
+	if utf8.Valid(src) && !strings.HasPrefix(line, d.Excerpt) {
+		t.Errorf("excerpt %q of %q", d.Excerpt, line)
+	}
+	var shown bytes.Buffer
+	d.Render(&shown, false)
+	for _, r := range shown.String() {
+		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)) {
+			t.Errorf("%q in %q", r, shown.String())
+		}
 	}
 }
 

@@ -249,6 +249,14 @@ func FuzzLoadDir(f *testing.F) {
 				if slices.Contains(file.Faulty, d.Task.Name) {
 					t.Errorf("%q is sound and faulty", d.Task.Name)
 				}
+				if d.File != "one.hcl" && d.File != "two.hcl" || !slices.ContainsFunc(set.Files, func(f File) bool { return f.Path == d.File }) {
+					t.Errorf("%q is from %q", d.Task.Name, d.File)
+				}
+				for _, e := range file.Errors {
+					if e.Task == d.Task.Name {
+						t.Errorf("%q is sound in spite of %v", d.Task.Name, e)
+					}
+				}
 			}
 		}
 		for i := 1; i < len(set.Definitions); i++ {
@@ -258,6 +266,13 @@ func FuzzLoadDir(f *testing.F) {
 		}
 		if loader.Load(); loader.Parsed() != 2 {
 			t.Errorf("parsed %d files", loader.Parsed())
+		}
+		// Who waits for nothing comes to the same in the end.
+		patient := impatient(dir)
+		patient.judge = newJudge(host, patient.opts.crashed)
+		late := until(t, patient, "end", func(set *Set) bool { return !set.Unsettled })
+		if !slices.Equal(names(late), names(set)) || late.Broken() != set.Broken() || len(late.Files) != 2 {
+			t.Errorf("%v at once, %v in the end", names(set), names(late))
 		}
 	})
 }
