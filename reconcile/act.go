@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -28,25 +27,7 @@ const (
 // begin carries out the step of a verdict in a goroutine of its own; the pass
 // goes on. The caller holds e.mu.
 func (e *Engine) begin(ctx context.Context, v *Verdict) {
-	var deed func(context.Context) error
-	switch v.Step {
-	case StepStart:
-		deed = e.startDeed(v)
-	case StepStop:
-		deed = e.stopDeed(v)
-	case StepRecord:
-		deed = e.recordDeed(v)
-	case StepGiveUp:
-		deed = func(context.Context) error {
-			return e.cfg.Machines.Update(v.Task, func(r *runtime.Record) { r.GaveUp = true })
-		}
-	case StepKeep:
-		deed = func(context.Context) error { return e.keep(v.Task, true) }
-	case StepReturn:
-		deed = func(context.Context) error { return e.keep(v.Task, false) }
-	case StepForget:
-		deed = func(context.Context) error { return e.forget(v.Task) }
-	}
+	deed := e.deed(v)
 	task, wanted := v.Task, (*spec.Task)(nil)
 	if v.Want != nil {
 		wanted = v.Want.Task
@@ -59,14 +40,34 @@ func (e *Engine) begin(ctx context.Context, v *Verdict) {
 	})
 }
 
-// guard turns a panic of one task's work into that task's failure.
-func guard(ctx context.Context, deed func(context.Context) error) (err error) {
+// deed is how a step is carried out. A panic on the way to it is the task's
+// failure, as one in it is. The caller holds e.mu.
+func (e *Engine) deed(v *Verdict) (deed func(context.Context) error) {
 	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("a bug in qemu-reconciler, please report it: %v\n%s", r, debug.Stack())
+		if cause := recover(); cause != nil {
+			err := bug(cause)
+			deed = func(context.Context) error { return err }
 		}
 	}()
-	return deed(ctx)
+	switch v.Step {
+	case StepStart:
+		return e.startDeed(v)
+	case StepStop:
+		return e.stopDeed(v)
+	case StepRecord:
+		return e.recordDeed(v)
+	case StepGiveUp:
+		return func(context.Context) error {
+			return e.cfg.Machines.Update(v.Task, func(r *runtime.Record) { r.GaveUp = true })
+		}
+	case StepKeep:
+		return func(context.Context) error { return e.keep(v.Task, true) }
+	case StepReturn:
+		return func(context.Context) error { return e.keep(v.Task, false) }
+	case StepForget:
+		return func(context.Context) error { return e.forget(v.Task) }
+	}
+	return func(context.Context) error { return fmt.Errorf("there is no step %q", v.Step) }
 }
 
 // done ends a step: what failed waits, longer each time, unless the daemon is
@@ -79,8 +80,7 @@ func (e *Engine) done(task string, wanted *spec.Task, err error) {
 		delete(e.faults, task)
 	case !errors.Is(err, context.Canceled):
 		delay := min(max(2*e.faults[task].Delay, faultDelay), faultMaxDelay)
-		reason, _, _ := strings.Cut(err.Error(), "\n")
-		e.faults[task] = Fault{Reason: reason, Until: time.Now().Add(delay), Delay: delay, wanted: wanted}
+		e.faults[task] = Fault{Reason: firstLine(err.Error()), Until: time.Now().Add(delay), Delay: delay, wanted: wanted}
 		e.cfg.Log.Error("step failed", "task", task, "error", err, "again_in", delay)
 	}
 	e.mu.Unlock()

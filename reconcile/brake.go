@@ -122,7 +122,7 @@ func (c *count) tooMany() string {
 func (w *World) stopsIfRemoved(task string) bool {
 	o := w.Observed[task]
 	rec := o.Record
-	return o.Alive && o.Refused == "" && rec.Wanted != nil && !rec.Kept && !rec.Held && rec.Wanted.OnRemove != spec.OnRemoveKeep
+	return o.Alive && o.Refused == "" && rec != nil && rec.Wanted != nil && !rec.Kept && !rec.Held && rec.Wanted.OnRemove != spec.OnRemoveKeep
 }
 
 // returned says whether a file defines the task soundly.
@@ -137,7 +137,7 @@ func absentees(w *World, wants map[string]*Want) map[string]Absence {
 	}
 	ran := 0
 	for name, o := range w.Observed {
-		if o.Alive && !o.Record.Kept || w.Busy[name] != StepNone {
+		if o.Alive && (o.Record == nil || !o.Record.Kept) || w.Busy[name] != StepNone {
 			ran++
 		}
 	}

@@ -61,6 +61,9 @@ type Verdict struct {
 	// says that the directory must be read for it.
 	Wake time.Time
 	Look bool
+	// Bug is the panic, with its stack, that the judgement ended in; empty as a
+	// rule.
+	Bug string
 }
 
 // judgement is one task while it is judged.

@@ -25,7 +25,7 @@ func Diff(w *World) []Verdict {
 	slices.Sort(names)
 	verdicts := make([]Verdict, 0, len(names))
 	for _, name := range names {
-		verdicts = append(verdicts, judge(w, held, &removals, wants, name))
+		verdicts = append(verdicts, judgeGuarded(w, held, &removals, wants, name))
 	}
 	return verdicts
 }

@@ -121,7 +121,8 @@ type Engine struct {
 	busy    map[string]Step
 	asked   map[string]Ask
 	faults  map[string]Fault
-	stop    bool // the daemon stops its VMs
+	bugs    map[string]string // by task, as they were logged
+	stop    bool              // the daemon stops its VMs
 	binding map[*spec.Definition]binding
 	told    Status // what the narrator has told
 
@@ -147,7 +148,7 @@ type binding struct {
 func New(cfg Config) *Engine {
 	e := &Engine{
 		cfg: cfg, poke: make(chan struct{}, 1), passed: make(chan struct{}),
-		absent: map[string]Absence{}, busy: map[string]Step{}, asked: map[string]Ask{}, faults: map[string]Fault{},
+		absent: map[string]Absence{}, busy: map[string]Step{}, asked: map[string]Ask{}, faults: map[string]Fault{}, bugs: map[string]string{},
 		binding: map[*spec.Definition]binding{}, removals: cfg.Removals, saved: cfg.Removals,
 	}
 	e.Tune(cfg.Tuning)
@@ -242,7 +243,7 @@ func (e *Engine) judgeNow() (*World, []Verdict) {
 // Plan is what a pass over the directory as it is now would do, for the eyes of
 // an operator like Show.
 func (e *Engine) Plan() PlanReport {
-	set := e.cfg.Loader.Load()
+	set := e.load()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	w := e.world(time.Now())

@@ -42,7 +42,7 @@ func (e *Engine) pass(ctx context.Context) time.Time {
 	read := time.Now()
 	if look {
 		e.cfg.Loader.Recheck()
-		set = e.cfg.Loader.Load()
+		set = e.load()
 	}
 	e.mu.Lock()
 	if set != nil {
@@ -59,6 +59,7 @@ func (e *Engine) pass(ctx context.Context) time.Time {
 		v := &verdicts[i]
 		wake = earlier(wake, v.Wake)
 		e.look = e.look || v.Look
+		e.logBug(v)
 		if v.Step != StepNone {
 			e.begin(ctx, v)
 		}
