@@ -85,31 +85,43 @@ func (w *Watcher) Close() error {
 func (w *Watcher) run() {
 	again := time.NewTimer(blindInterval)
 	defer again.Stop()
-	for {
-		if w.blind == "" && w.inSight {
-			again.Stop()
-		} else {
-			again.Reset(blindInterval)
+	for w.attend(again) {
+	}
+}
+
+// attend waits for one thing to happen and judges it; it is false at the end. A
+// panic costs only what it was about, which the resync sees.
+func (w *Watcher) attend(again *time.Timer) (goesOn bool) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			w.log.Error("a file event was lost", "error", bug(cause))
+			goesOn = true
 		}
-		select {
-		case <-w.end:
-			return
-		case event := <-w.events():
-			w.handle(event)
-		case err := <-w.errors():
-			w.log.Warn("file events were lost; looking at everything", "error", err)
-			w.arm()
-			w.eyes.PokeFiles(true)
-		case <-w.mountings():
-			w.arm()
+	}()
+	if w.blind == "" && w.inSight {
+		again.Stop()
+	} else {
+		again.Reset(blindInterval)
+	}
+	select {
+	case <-w.end:
+		return false
+	case event := <-w.events():
+		w.handle(event)
+	case err := <-w.errors():
+		w.log.Warn("file events were lost; looking at everything", "error", err)
+		w.arm()
+		w.eyes.PokeFiles(true)
+	case <-w.mountings():
+		w.arm()
+		w.eyes.PokeFiles(false)
+	case <-again.C:
+		w.arm()
+		if w.blind != "" || w.inSight {
 			w.eyes.PokeFiles(false)
-		case <-again.C:
-			w.arm()
-			if w.blind != "" || w.inSight {
-				w.eyes.PokeFiles(false)
-			}
 		}
 	}
+	return true
 }
 
 // events, errors and mountings are nil, and never ready, where there are none.

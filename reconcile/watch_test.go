@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -148,5 +149,44 @@ func TestWayToEndsInALoopOfLinks(t *testing.T) {
 	way, _, _ := wayTo(filepath.Join(root, "a", "vms.d"))
 	if !way[filepath.Join(root, "a")] || !way[filepath.Join(root, "b")] {
 		t.Errorf("both links are on the way: %v", way)
+	}
+}
+
+// stumbling panics at the first event.
+type stumbling struct {
+	looks
+	failed *bool
+}
+
+func (s stumbling) PokeFiles(event bool) {
+	if !*s.failed {
+		*s.failed = true
+		panic("injected")
+	}
+	s.looks.PokeFiles(event)
+}
+
+// TestWatcherOutlivesAPanic: an event that makes the program fail is lost, and
+// those after it are not.
+func TestWatcherOutlivesAPanic(t *testing.T) {
+	dir := t.TempDir()
+	seen := make(looks, 1000)
+	var log notebook
+	w := NewWatcher(dir, stumbling{seen, new(bool)}, log.logger())
+	late, tick := time.After(20*time.Second), time.NewTicker(20*time.Millisecond)
+	defer tick.Stop()
+	for n, again := 0, true; again; n++ {
+		check(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.hcl", n)), nil, 0o600))
+		select {
+		case <-seen:
+			again = false
+		case <-tick.C:
+		case <-late:
+			t.Fatal("no event after the panic")
+		}
+	}
+	check(t, w.Close())
+	if log.count("a file event was lost") != 1 || log.count("watch_test.go") == 0 {
+		t.Error("the log does not have the stack")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -222,7 +223,7 @@ func (q *inquiry) patience() time.Duration {
 // probe carries out an inquiry and keeps its answer.
 func (f *Fingerprint) probe(s stamp, q *inquiry) {
 	begun := time.Now()
-	q.answer, q.err = probe(f.ctx, s.Path)
+	q.answer, q.err = f.askBinary(s.Path)
 	q.at = time.Now()
 	defer close(q.done) // after the answer is kept, so that nobody asks twice
 	switch {
@@ -237,4 +238,16 @@ func (f *Fingerprint) probe(s stamp, q *inquiry) {
 	q.known = true
 	f.mu.Unlock()
 	f.save()
+}
+
+// askBinary is probe, of which a panic is an answer that nothing can be done
+// with.
+func (f *Fingerprint) askBinary(path string) (a answer, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			f.log.Error("internal fault", "path", path, "panic", cause, "stack", string(debug.Stack()))
+			err = fmt.Errorf("could not be asked: internal fault: %v", cause)
+		}
+	}()
+	return probe(f.ctx, path)
 }

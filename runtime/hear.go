@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -24,6 +25,9 @@ const rebootTelling = time.Minute
 func (m *machine) converse(ctx context.Context, l *life, monitor *Monitor) {
 	defer func() {
 		m.setSession(l, nil)
+		if fault := (*faultError)(nil); errors.As(monitor.Err(), &fault) {
+			m.log.Error("QMP session ended", "error", fault, "stack", string(fault.stack))
+		}
 		if err := monitor.Close(); err != nil {
 			m.log.Debug("QMP session did not close cleanly", "error", err)
 		}

@@ -313,3 +313,19 @@ func TestEventData(t *testing.T) {
 		}
 	}
 }
+
+// brokenConn panics when it is read.
+type brokenConn struct{ net.Conn }
+
+func (brokenConn) Read([]byte) (int, error) { panic("injected") }
+
+// A panic over what QEMU says is the end of that session, and of nothing else.
+func TestMonitorContainsAPanic(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	_, err := NewMonitor(t.Context(), brokenConn{near})
+	var fault *faultError
+	if !errors.As(err, &fault) || !strings.Contains(string(fault.stack), "brokenConn") {
+		t.Errorf("error %v", err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 )
 
 // message is anything that QEMU says.
@@ -34,9 +35,22 @@ type request struct {
 	ID        string `json:"id,omitempty"`
 }
 
+// faultError ends a session in which this program itself failed.
+type faultError struct {
+	cause any
+	stack []byte
+}
+
+func (e *faultError) Error() string { return fmt.Sprintf("internal fault: %v", e.cause) }
+
 // read is the reader goroutine: it ends with the session.
 func (m *Monitor) read() {
 	defer m.endReading()
+	defer func() {
+		if cause := recover(); cause != nil {
+			_ = m.end(&faultError{cause: cause, stack: debug.Stack()})
+		}
+	}()
 	lines := newLineReader(m.conn, maxMonitorLine)
 	for {
 		line, err := lines.next()
