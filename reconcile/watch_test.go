@@ -137,8 +137,14 @@ func TestWatcherIgnoresNoise(t *testing.T) {
 	}
 	check(t, os.WriteFile(filepath.Join(dir, "a.hcl"), []byte("x"), 0o600))
 	expectLook(t, looks, "a task file after the noise")
-	if n := len(looks); n > 2 {
-		t.Errorf("%d looks; want those of the one file: it was made and written", n+1)
+	events := 1
+	for len(looks) > 0 {
+		if <-looks { // and no mount somewhere on this host
+			events++
+		}
+	}
+	if events > 3 {
+		t.Errorf("%d looks; want those of the one file: it was made and written", events)
 	}
 }
 

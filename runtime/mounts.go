@@ -49,8 +49,12 @@ func (w *MountWatch) Close() error {
 // reporting it: there is nothing more to ask or to read. Within one Read no
 // change is lost, as the poller keeps one that comes while nobody waits.
 func (w *MountWatch) run(raw syscall.RawConn) {
+	waited := false
 	_ = raw.Read(func(uintptr) bool {
-		signal(w.changed)
+		if waited {
+			signal(w.changed)
+		}
+		waited = true
 		return false
 	}) // until Close
 }
