@@ -35,12 +35,19 @@ const (
 	// Chatty is Button that prints a line of 64 bytes again and again, as
 	// fast as it can.
 	Chatty Variant = "chatty"
+	// Writer writes to its disk behind the boot sector, 32 KiB at a time, and
+	// prints WROTE after each; at the end of the disk, or when a write fails, it
+	// prints ERROR and is Button from then on. The caller makes the image larger
+	// than the 512 bytes that Write makes.
+	Writer Variant = "writer"
 )
 
 // What the guests print, without the line end.
 const (
 	SaysReady  = "READY"
 	SaysButton = "BUTTON"
+	SaysWrote  = "WROTE"
+	SaysError  = "ERROR"
 )
 
 // I/O ports of a PC.
@@ -80,7 +87,7 @@ const (
 
 // Variants lists all variants, sorted.
 func Variants() []Variant {
-	return []Variant{Button, Chatty, Deaf, PowerOff, Quiet, Reset, Slow, TripleFault}
+	return []Variant{Button, Chatty, Deaf, PowerOff, Quiet, Reset, Slow, TripleFault, Writer}
 }
 
 // ParseVariant finds the variant of that name; the error lists them.
@@ -134,6 +141,9 @@ func behave(a *assembler, v Variant) {
 	switch v {
 	case Button, Quiet, Chatty, Slow:
 		awaitButton(a, v)
+	case Writer:
+		fillDisk(a)
+		awaitButton(a, v)
 	case Deaf:
 		a.label("forever")
 		a.bytes(0xF4) // hlt
@@ -173,6 +183,36 @@ func awaitButton(a *assembler, v Variant) {
 		dawdle(a)
 	}
 	powerOff(a)
+}
+
+// writtenSectors is how much Writer writes at once.
+const writtenSectors = 64
+
+// fillDisk writes to the disk until that fails, by the BIOS' extended write (int
+// 0x13, function 0x43, of the Phoenix Enhanced Disk Drive Specification).
+func fillDisk(a *assembler) {
+	a.label("write")
+	a.bytes(0xB8) // mov ax, 0x4300: write, do not verify
+	a.word(0x4300)
+	a.bytes(0xB2, 0x80) // mov dl, 0x80: the first disk
+	a.loadSI("packet")
+	a.bytes(0xCD, 0x13) // int 0x13
+	a.jump(jumpIfBelow, "failed")
+	a.bytes(0x66, 0x83, 0x06) // add dword [block], writtenSectors
+	a.refer(absolute16, "block")
+	a.bytes(writtenSectors)
+	say(a, "wrote")
+	a.jump(jumpAlways, "write")
+	a.label("packet") // its size, sectors, the data's offset and segment, and
+	a.bytes(0x10, 0)
+	a.word(writtenSectors)
+	a.word(0)
+	a.word(0x1000)
+	a.label("block") // where on the disk
+	a.long(1)
+	a.long(0)
+	a.label("failed")
+	say(a, "error")
 }
 
 // dawdle waits for slowTicks of the power management timer.
@@ -227,8 +267,8 @@ func subroutines(a *assembler) {
 	a.bytes(0xEE) // out dx, al
 	a.jump(jumpAlways, "print")
 
-	texts := map[string]string{"ready": SaysReady, "button": SaysButton, "line": chatter}
-	for _, label := range []string{"ready", "button", "line"} {
+	texts := map[string]string{"ready": SaysReady, "button": SaysButton, "line": chatter, "wrote": SaysWrote, "error": SaysError}
+	for _, label := range []string{"ready", "button", "line", "wrote", "error"} {
 		a.label(label)
 		a.bytes([]byte(texts[label] + "\r\n\x00")...)
 	}
