@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/qemu-reconciler/qemu-reconciler/runtime"
@@ -102,15 +103,12 @@ func backoff(p spec.Restart, n int) time.Duration {
 	return min(d, most)
 }
 
-// within are the attempts between two times; attempts are sorted.
+// within are the attempts after since and not after until. They are sorted but
+// for those of a clock that was set back since.
 func within(attempts []time.Time, since, until time.Time) []time.Time {
-	for len(attempts) > 0 && !attempts[0].After(since) {
-		attempts = attempts[1:]
-	}
-	for len(attempts) > 0 && attempts[len(attempts)-1].After(until) {
-		attempts = attempts[:len(attempts)-1]
-	}
-	return attempts
+	return slices.DeleteFunc(slices.Clone(attempts), func(at time.Time) bool {
+		return !at.After(since) || at.After(until)
+	})
 }
 
 // countAttempt adds a start by policy to the record's history.
