@@ -157,6 +157,7 @@ func (e *Engine) stopDeed(verdict *Verdict) func(context.Context) error {
 	// A stop once begun finishes, whatever comes after it.
 	restart := v.Want != nil && v.Change.Action == ActionRestart && v.Record.Intent == nil
 	removal := v.Removal != nil
+	req.Restart = restart
 	return func(ctx context.Context) error {
 		if restart {
 			if _, err := e.cfg.Machines.Preview(v.Want.Task, v.Record); err != nil {

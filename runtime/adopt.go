@@ -13,10 +13,14 @@ import (
 
 // adopt takes charge of everything that runs, as the records and the processes
 // themselves tell it. It speaks to no QEMU: hundreds are known within
-// milliseconds.
-func (r *Runtime) adopt(stored Stored) {
+// milliseconds. An error means that it cannot be seen what runs.
+func (r *Runtime) adopt(stored Stored) error {
+	all, err := OurProcesses(r.layout)
+	if err != nil {
+		return fmt.Errorf("it cannot be seen what runs: %w", withAdvice(err))
+	}
 	running := map[string][]Found{}
-	for _, found := range OurProcesses(r.layout) {
+	for _, found := range all {
 		running[found.Task] = append(running[found.Task], found)
 	}
 	for task, reason := range stored.Corrupt {
@@ -48,6 +52,7 @@ func (r *Runtime) adopt(stored Stored) {
 		}
 	}
 	waiting.Wait()
+	return nil
 }
 
 // adoptPorts takes the ports of all records as given. Where two have the same
@@ -118,7 +123,7 @@ func (m *machine) adopt(running []Found) {
 	record := m.current()
 	switch intent := record.Intent; {
 	case record.Process != nil:
-		m.adoptRecorded(record.Process)
+		m.adoptOrWait(func() error { return m.adoptRecorded(record.Process, running) })
 	case intent != nil && intent.Kind == IntentStart:
 		m.adoptStarted(intent)
 	case intent != nil: // what was to be stopped is gone
@@ -129,8 +134,10 @@ func (m *machine) adopt(running []Found) {
 		case m.untouchable() != nil:
 			return
 		case l == nil:
-			crash.Point("adopt.environment.found")
-			m.adoptFound(found, "environment")
+			m.adoptOrWait(func() error {
+				crash.Point("adopt.environment.found")
+				return m.adoptFound(found, "environment")
+			})
 			crash.Point("adopt.environment.written")
 		case l.process.PID() != found.PID:
 			m.log.Error("a second QEMU carries the name of this task and is left alone", "pid", found.PID)
@@ -138,9 +145,15 @@ func (m *machine) adopt(running []Found) {
 	}
 }
 
-// adoptRecorded looks for the very process that the record names.
-func (m *machine) adoptRecorded(info *ProcessInfo) {
-	p, err := OpenProcess(info.PID, info.StartTicks, info.BootID)
+// adoptRecorded looks for the very process that the record names. An error means
+// that it may be there and cannot be watched now.
+func (m *machine) adoptRecorded(info *ProcessInfo, running []Found) error {
+	open := func() (*Process, error) { return info.open(m.rt.layout, m.name) }
+	if slices.ContainsFunc(running, func(f Found) bool { return f.PID == info.PID && f.StartTicks == info.StartTicks }) {
+		// It was seen to be the task's just now.
+		open = func() (*Process, error) { return OpenProcess(info.PID, info.StartTicks, info.BootID) }
+	}
+	p, err := open()
 	switch {
 	case err == nil:
 		crash.Point("adopt.recorded")
@@ -151,22 +164,23 @@ func (m *machine) adoptRecorded(info *ProcessInfo) {
 		crash.Point("adopt.unseen")
 		m.concludeUnseen(info)
 	default:
-		m.refuse(fmt.Errorf("process %d cannot be watched: %w", info.PID, err), info)
+		return fmt.Errorf("process %d cannot be watched: %w", info.PID, withAdvice(err))
 	}
+	return nil
 }
 
-// adoptFound makes a process the record's that the record did not know of.
-func (m *machine) adoptFound(found Found, by string) {
+// adoptFound makes a process the record's that the record did not know of. An
+// error means that it cannot be watched now.
+func (m *machine) adoptFound(found Found, by string) error {
 	p, err := OpenProcess(found.PID, found.StartTicks, BootID())
 	if errors.Is(err, ErrGone) {
 		m.keep(func(r *Record) { r.Intent = nil })
-		return
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("process %d cannot be watched: %w", found.PID, withAdvice(err))
 	}
 	info := m.infoOf(found)
-	if err != nil {
-		m.refuse(fmt.Errorf("process %d cannot be watched: %w", found.PID, err), info)
-		return
-	}
 	ports := m.regain(found)
 	m.begin(p, func(r *Record) {
 		r.Process, r.Intent, r.Ports = info, nil, ports
@@ -174,6 +188,7 @@ func (m *machine) adoptFound(found Found, by string) {
 			r.UUID = argumentOf(found.Argv, "-uuid")
 		}
 	}, func() { m.tellAdoption(info, by) })
+	return nil
 }
 
 // regain gives the allocated ports of a process that was found: those of the

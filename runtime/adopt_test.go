@@ -18,7 +18,7 @@ func (l *lab) sameProcess(task string, before *ProcessInfo) Observation {
 	if !o.Alive || o.Record.Process == nil || o.Record.Process.PID != before.PID || o.Record.Process.StartTicks != before.StartTicks {
 		l.t.Fatalf("%s had pid %d and is %s", task, before.PID, asJSON(o))
 	}
-	if found := foundOf(l.layout, task); len(found) != 1 {
+	if found := foundOf(l.t, l.layout, task); len(found) != 1 {
 		l.t.Fatalf("%d processes of %s: %v", len(found), task, found)
 	}
 	return o

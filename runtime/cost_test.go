@@ -64,7 +64,7 @@ func TestCostPerVM(t *testing.T) {
 		}
 		return nil
 	})
-	if found := OurProcesses(l.layout); len(found) != vms {
+	if found := oursOf(t, l.layout); len(found) != vms {
 		t.Errorf("%d VMs are left of %d", len(found), vms)
 	}
 }

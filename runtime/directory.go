@@ -22,7 +22,7 @@ type rememberedDirectory struct {
 }
 
 func newDirectoryNote(path string) note[rememberedDirectory] {
-	return note[rememberedDirectory]{path, directoryVersion}
+	return note[rememberedDirectory]{path: path, version: directoryVersion}
 }
 
 // DirectoryDevice gives the device (st_dev) that a task directory was last seen

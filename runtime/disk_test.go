@@ -22,7 +22,7 @@ func TestFullDisk(t *testing.T) {
 	if o := l.Observe()["late"]; err == nil || !strings.Contains(err.Error(), "record of late") || o.Alive || o.Record.Failure == "" {
 		t.Errorf("start: %v, %s", err, asJSON(o))
 	}
-	if found := foundOf(l.layout, "late"); len(found) != 0 {
+	if found := foundOf(t, l.layout, "late"); len(found) != 0 {
 		t.Errorf("it runs all the same: %v", found)
 	}
 	if err := l.Update("vm", func(r *Record) { r.Held = true }); err == nil || l.Observe()["vm"].Record.Held {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -62,12 +63,12 @@ func (m *machine) hear(l *life, e Event) {
 	case ShutdownEvent:
 		l.shutdown = &data
 	case ResetEvent:
-		if data.Guest && e.At.Sub(l.counted) >= rebootGap {
+		if data.Guest && anotherReboot(l.counted, e.At) {
 			l.counted = e.At
 			m.countReboots(l, 1, e.At)
 		}
 	}
-	if e.Name == QMPResume {
+	if e.Name == QMPResume && !m.stoppedByError() {
 		m.setRunState("")
 	}
 }
@@ -102,8 +103,12 @@ func (m *machine) ask(ctx context.Context, l *life, monitor *Monitor) {
 	switch {
 	case err == nil:
 		m.answered(monitor.Version())
-		if state.Running {
+		switch {
+		case state.Running:
 			state.Status = ""
+			l.relief.ran(time.Now())
+		case state.Status == stateIOError:
+			state.Status = m.relieve(asking, l, monitor)
 		}
 		m.setRunState(state.Status)
 	case monitor.Err() != nil || ctx.Err() != nil || l.gone():
@@ -136,7 +141,16 @@ func (m *machine) answered(version string) {
 	}
 }
 
-// setRunState notes why the guest's CPUs are stopped; empty when they run.
+// stoppedByError says whether the guest was last seen stopped by an I/O error. It
+// is looked at more often then, and counts as running only when it was seen so.
+func (m *machine) stoppedByError() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return strings.HasPrefix(m.facts.paused, stateIOError)
+}
+
+// setRunState notes why the guest's CPUs are stopped; empty when they run. It is
+// QEMU's run state, and what is known beyond that after a colon.
 func (m *machine) setRunState(paused string) {
 	before := ""
 	changed := m.setFacts(func(f *facts) { before, f.paused = f.paused, paused })
@@ -144,11 +158,14 @@ func (m *machine) setRunState(paused string) {
 		return
 	}
 	if paused != "" {
-		m.event(EventPaused, "the guest is paused: "+paused, map[string]any{"status": paused})
+		status, _, _ := strings.Cut(paused, ":")
+		m.event(EventPaused, "the guest is paused: "+paused, map[string]any{"status": status})
 	} else {
-		m.event(EventResumed, "the guest runs again", map[string]any{"before": before})
+		status, _, _ := strings.Cut(before, ":")
+		m.event(EventResumed, "the guest runs again", map[string]any{"before": status})
 	}
 	m.rt.poke()
+	m.rt.soon()
 }
 
 // countReboots counts resets by the guest up to a moment.
@@ -205,10 +222,20 @@ func (m *machine) countMissed(l *life) {
 	}
 }
 
+// anotherReboot says whether a reset is another reboot than the one before. A
+// clock that was set back in between says nothing against it.
+func anotherReboot(before, at time.Time) bool {
+	gap := at.Sub(before)
+	return gap < 0 || gap >= rebootGap
+}
+
 // missedResets counts the reboots in a QMP log and its predecessor that came
-// after the last one that was counted, and gives the time of the last now.
+// after the last one that was counted, and gives the time of the last now. The
+// order of the lines is the order of what happened, whatever the clock did; only
+// when the one that was counted last is not among them must the times do.
 func missedResets(path string, after time.Time) (n int, last time.Time) {
-	last = after
+	var resets []time.Time
+	from := -1
 	for _, name := range []string{path + previousSuffix, path} {
 		file, err := os.Open(name)
 		if err != nil {
@@ -216,12 +243,24 @@ func missedResets(path string, after time.Time) (n int, last time.Time) {
 		}
 		lines := newLineReader(file, maxMonitorLine)
 		for line, err := lines.next(); err == nil; line, err = lines.next() {
-			if at, ok := guestReset(line); ok && at.Sub(last) >= rebootGap {
-				n, last = n+1, at
+			if at, ok := guestReset(line); ok {
+				resets = append(resets, at)
+				if at.Equal(after) {
+					from = len(resets)
+				}
 			}
 		}
 		// The file was only read.
 		_ = file.Close()
+	}
+	last = after
+	for _, at := range resets[max(from, 0):] {
+		if from < 0 && at.Before(after) {
+			continue
+		}
+		if anotherReboot(last, at) {
+			n, last = n+1, at
+		}
 	}
 	return n, last
 }

@@ -34,7 +34,12 @@ func (r *Runtime) keeper() {
 		}
 		now := time.Now()
 		round = now.Add(keeperRest)
+		r.keepStateDirectory()
 		r.keepRunDirectory()
+		err := r.events.Flush()
+		if r.noteEvents(err); err != nil {
+			round = now.Add(keeperInterval)
+		}
 		for _, m := range r.list() {
 			if next := m.tend(now, watched); !next.IsZero() && next.Before(round) {
 				round = next
@@ -96,6 +101,10 @@ func (m *machine) tend(now time.Time, watched bool) (next time.Time) {
 // the last while it does not answer or somebody watches, else rarely. A process
 // that is stopped cannot answer, which is seen from outside.
 func (m *machine) probe(l *life, now time.Time, watched bool) (next time.Time) {
+	if m.stoppedByError() { // and perhaps there is room by now
+		signal(l.probe)
+		return now.Add(keeperInterval)
+	}
 	trouble := m.observe().Trouble != ""
 	wait := probeRest
 	if trouble || watched {
@@ -126,7 +135,7 @@ func (m *machine) lookFromAfar() (runs bool) {
 	if record.Process == nil || m.currentLife() != nil {
 		return false
 	}
-	if record.Process.exists() {
+	if record.Process.exists(m.rt.layout, m.name) {
 		return true
 	}
 	gone := record.clone()

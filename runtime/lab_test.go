@@ -99,7 +99,7 @@ func (l *lab) reopen(meanwhile func()) {
 // killAll ends every process that a state directory's daemon started, each by
 // its own pidfd.
 func killAll(t *testing.T, layout Layout) {
-	for _, found := range OurProcesses(layout) {
+	for _, found := range oursOf(t, layout) {
 		p, err := OpenProcess(found.PID, found.StartTicks, BootID())
 		if errors.Is(err, ErrGone) {
 			continue
@@ -114,6 +114,14 @@ func killAll(t *testing.T, layout Layout) {
 		await(t, p.Done(), "end of a QEMU")
 		p.Close()
 	}
+}
+
+// oursOf is OurProcesses of a host that is short of nothing.
+func oursOf(t *testing.T, layout Layout) []Found {
+	t.Helper()
+	found, err := OurProcesses(layout)
+	must(t, err)
+	return found
 }
 
 // task is a small machine with a guest.

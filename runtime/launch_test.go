@@ -53,7 +53,8 @@ func TestLaunchGivesNothingElse(t *testing.T) {
 	if session, err := unix.Getsid(p.PID()); session != p.PID() {
 		t.Errorf("its session is %d, %v", session, err)
 	}
-	if diff := cmp.Diff([]string{"A=1"}, splitNul(p.PID(), "environ")); diff != "" {
+	env, err := splitNul(p.PID(), "environ")
+	if diff := cmp.Diff([]string{"A=1"}, env); err != nil || diff != "" {
 		t.Errorf("environment:\n%s", diff)
 	}
 }

@@ -45,10 +45,11 @@ type life struct {
 	// over is closed when the end is recorded.
 	over chan struct{}
 
-	// What QEMU said of its end, and up to when its resets were counted from
-	// its log. Only the machine's goroutine touches them.
+	// What QEMU said of its end, up to when its resets were counted from its
+	// log, and what was tried against an I/O error. Only the machine's goroutine touches them.
 	shutdown *ShutdownEvent
 	counted  time.Time
+	relief   relief
 
 	// Guarded by machine.mu: the session, nil while there is none, a channel
 	// that is closed when it changes, and reboots that no event told of yet.
@@ -97,7 +98,7 @@ type outcome int
 const (
 	finished    outcome = iota // its end is recorded, or the runtime closes
 	lost                       // there was a session and it ended
-	unreachable                // there was none
+	unreachable                // there was none, or none that lasted
 	faulty                     // this program's own fault
 )
 
@@ -143,7 +144,11 @@ func (m *machine) attend(ctx context.Context, l *life) (result outcome) {
 	monitor, err := m.connect(ctx, l)
 	if err == nil {
 		crash.Point("session.begun")
+		began := time.Now()
 		m.converse(ctx, l, monitor)
+		if time.Since(began) < redialLast { // a QEMU that talks nonsense does so each time
+			err = monitor.Err()
+		}
 	}
 	switch {
 	case l.gone():

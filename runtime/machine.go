@@ -83,7 +83,7 @@ func (m *machine) observe() Observation {
 	defer m.mu.Unlock()
 	out := Observation{
 		Record:    m.record,
-		Alive:     m.life != nil || m.refusal != nil && m.record.Process != nil,
+		Alive:     m.life != nil || m.untouchableLocked() != nil && m.record.Process != nil,
 		Answering: m.facts.answering,
 		Paused:    m.facts.paused,
 		Trouble:   m.facts.trouble,
@@ -134,6 +134,11 @@ func (m *machine) refuse(reason error, process *ProcessInfo) {
 func (m *machine) untouchable() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.untouchableLocked()
+}
+
+// untouchableLocked is untouchable for callers that hold mu.
+func (m *machine) untouchableLocked() error {
 	if m.refusal != nil {
 		return m.refusal
 	}
@@ -255,7 +260,7 @@ func (m *machine) save() bool {
 	}
 	m.writing.Lock()
 	defer m.writing.Unlock()
-	if m.forgotten {
+	if m.forgotten || m.refused() != nil {
 		return false
 	}
 	durable := m.unsynced

@@ -17,11 +17,13 @@ type note[T any] struct {
 	path string
 	// version is the latest that this program knows.
 	version int
+	// latest is what was read or written last; nil when nothing was.
+	latest *T
 }
 
 // read gives the zero value when nothing was noted. A *NewerError refuses what
 // a later version wrote.
-func (n note[T]) read() (T, error) {
+func (n *note[T]) read() (T, error) {
 	var value, none T
 	var head struct{ Version int }
 	raw, err := os.ReadFile(n.path)
@@ -41,12 +43,13 @@ func (n note[T]) read() (T, error) {
 	if err != nil {
 		return none, fmt.Errorf("%s makes no sense: %w", n.path, err)
 	}
+	n.latest = &value
 	return value, nil
 }
 
 // write replaces the file atomically. It has reached the disk when write
 // returns.
-func (n note[T]) write(value T) error {
+func (n *note[T]) write(value T) error {
 	raw, err := json.Marshal(value)
 	if err != nil {
 		return err
@@ -55,5 +58,14 @@ func (n note[T]) write(value T) error {
 	if err != nil {
 		return err
 	}
+	n.latest = &value
 	return syncDir(filepath.Dir(n.path))
+}
+
+// rewrite writes anew what a lost file held.
+func (n *note[T]) rewrite() error {
+	if n.latest == nil {
+		return nil
+	}
+	return n.write(*n.latest)
 }

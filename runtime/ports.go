@@ -94,12 +94,14 @@ func tryBind(addr netip.Addr, port int, protocol string) error {
 }
 
 // portHolder finds the process whose socket is in the way. A socket of IPv6 can
-// be, since it takes IPv4 as well unless it was told not to.
+// be, since it takes IPv4 as well unless it was told not to. What cannot be seen
+// stays unsaid: that the port is taken is known.
 func portHolder(addr netip.Addr, port int, protocol string) (pid int, name string) {
+	all, _ := pids()
 	for _, table := range []string{protocol, protocol + "6"} {
 		for _, inode := range socketInodes("/proc/net/"+table, addr, port, protocol) {
-			for _, pid := range pids() {
-				if hasOpen(pid, fmt.Sprintf("socket:[%d]", inode)) {
+			for _, pid := range all {
+				if has, _ := hasOpen(pid, fmt.Sprintf("socket:[%d]", inode)); has {
 					return pid, program(pid)
 				}
 			}

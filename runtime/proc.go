@@ -85,8 +85,12 @@ func FindHolder(ctx context.Context, socketInode uint64, task string) (pid int, 
 
 // lookForHolder looks once.
 func lookForHolder(socketInode uint64, task string) (pid int, startTicks uint64, err error) {
+	pids, err := holders(socketInode)
+	if err != nil {
+		return 0, 0, err
+	}
 	err = ErrGone
-	for _, pid := range holders(socketInode) {
+	for _, pid := range pids {
 		if !hasName(cmdline(pid), task) {
 			err = &UndecidedError{PID: pid, Program: program(pid)}
 		} else if ticks, failed := readStartTicks(pid); failed == nil {
@@ -98,8 +102,9 @@ func lookForHolder(socketInode uint64, task string) (pid int, startTicks uint64,
 
 // foundAt describes a QEMU of ours that is known by its pid.
 func foundAt(task string, pid int, ticks uint64) Found {
+	env, _ := environ(pid) // without it only the ports are not known
 	return Found{
-		Task: task, PID: pid, StartTicks: ticks, StartedAt: startedAt(ticks), Argv: cmdline(pid), Ports: markedPorts(environ(pid)),
+		Task: task, PID: pid, StartTicks: ticks, StartedAt: startedAt(ticks), Argv: cmdline(pid), Ports: markedPorts(env),
 	}
 }
 
@@ -119,34 +124,44 @@ func markedPorts(env map[string]string) map[string]int {
 
 // OurProcesses gives every QEMU that the daemon of this state directory
 // started, oldest first. They tell it by their environment and by the name on
-// their command line; a helper that QEMU itself started has only the first.
-func OurProcesses(layout Layout) []Found {
+// their command line; a helper that QEMU itself started has only the first. An
+// error means that this host is too short of something to tell.
+func OurProcesses(layout Layout) ([]Found, error) {
+	all, err := pids()
+	if err != nil {
+		return nil, err
+	}
 	var found []Found
-	for _, pid := range pids() {
-		if f, ok := ours(layout, pid); ok {
+	for _, pid := range all {
+		f, ok, err := ours(layout, pid)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
 			found = append(found, f)
 		}
 	}
 	slices.SortFunc(found, func(a, b Found) int {
 		return cmp.Or(cmp.Compare(a.StartTicks, b.StartTicks), cmp.Compare(a.PID, b.PID))
 	})
-	return found
+	return found, nil
 }
 
-func ours(layout Layout, pid int) (Found, bool) {
-	env := environ(pid)
+func ours(layout Layout, pid int) (found Found, ok bool, err error) {
+	env, err := environ(pid)
 	task := env[envTask]
-	if task == "" || !sameDir(env[envState], layout.State) {
-		return Found{}, false
+	if err != nil || task == "" || !sameDir(env[envState], layout.State) {
+		return Found{}, false, err
 	}
-	if !hasName(cmdline(pid), task) {
-		return Found{}, false
+	argv, err := readArgv(pid)
+	if err != nil || !hasName(argv, task) {
+		return Found{}, false, err
 	}
 	ticks, err := readStartTicks(pid)
 	if err != nil {
-		return Found{}, false
+		return Found{}, false, scarcity(err)
 	}
-	return foundAt(task, pid, ticks), true
+	return foundAt(task, pid, ticks), true, nil
 }
 
 // sameDir compares directories as text first: the state directory may have
@@ -170,57 +185,18 @@ func hasName(argv []string, task string) bool {
 	return false
 }
 
-// holders lists the processes but this one that have the socket open.
-func holders(socketInode uint64) []int {
-	want := fmt.Sprintf("socket:[%d]", socketInode)
-	var out []int
-	for _, pid := range pids() {
-		if pid != os.Getpid() && hasOpen(pid, want) {
-			out = append(out, pid)
-		}
-	}
-	return out
-}
-
-// hasOpen says whether a descriptor of the process points to the link text. A
-// process that may not be looked into, or that ends meanwhile, has none.
-func hasOpen(pid int, link string) bool {
-	dir := fmt.Sprintf("/proc/%d/fd", pid)
-	f, err := os.Open(dir)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	names, _ := f.Readdirnames(-1)
-	return slices.ContainsFunc(names, func(name string) bool {
-		target, err := os.Readlink(filepath.Join(dir, name))
-		return err == nil && target == link
-	})
-}
-
-func pids() []int {
-	f, err := os.Open("/proc")
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	names, _ := f.Readdirnames(-1)
-	var out []int
-	for _, name := range names {
-		if pid, err := strconv.Atoi(name); err == nil {
-			out = append(out, pid)
-		}
-	}
-	return out
-}
-
-// cmdline is empty for kernel threads, zombies and what may not be read.
+// cmdline is empty for kernel threads, zombies and what cannot be read.
 func cmdline(pid int) []string {
-	return splitNul(pid, "cmdline")
+	argv, _ := readArgv(pid)
+	return argv
 }
 
-func environ(pid int) map[string]string {
-	return variables(splitNul(pid, "environ"))
+// readArgv is empty for kernel threads, zombies and what may not be read.
+func readArgv(pid int) ([]string, error) { return splitNul(pid, "cmdline") }
+
+func environ(pid int) (map[string]string, error) {
+	entries, err := splitNul(pid, "environ")
+	return variables(entries), err
 }
 
 func variables(entries []string) map[string]string {
@@ -233,12 +209,12 @@ func variables(entries []string) map[string]string {
 	return env
 }
 
-func splitNul(pid int, file string) []string {
+func splitNul(pid int, file string) ([]string, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
 	if err != nil {
-		return nil
+		return nil, scarcity(err)
 	}
-	return nulTerminated(data)
+	return nulTerminated(data), nil
 }
 
 // nulTerminated splits what the kernel shows of a process's memory, where the

@@ -127,25 +127,25 @@ func TestFindHolderBeforeExec(t *testing.T) {
 func TestOurProcesses(t *testing.T) {
 	t.Parallel()
 	vm := launchLine(t, ownImage(t, plainLine(), guest.Button))
-	found := OurProcesses(vm.layout)
+	found := oursOf(t, vm.layout)
 	if len(found) != 1 || found[0].PID != vm.PID() || found[0].StartTicks != vm.StartTicks() || found[0].Task != "web" {
 		t.Fatalf("found %+v, it is %d", found, vm.PID())
 	}
 	if found[0].Argv[0] != cmdline(vm.PID())[0] || found[0].StartedAt.IsZero() {
 		t.Errorf("found %+v", found[0])
 	}
-	if got := foundOf(vm.layout, "web"); len(got) != 1 {
+	if got := foundOf(t, vm.layout, "web"); len(got) != 1 {
 		t.Errorf("by its name: %+v", got)
 	}
-	if got := foundOf(vm.layout, "other"); len(got) != 0 {
+	if got := foundOf(t, vm.layout, "other"); len(got) != 0 {
 		t.Errorf("by another name: %+v", got)
 	}
 	link := filepath.Join(t.TempDir(), "link")
 	must(t, os.Symlink(vm.layout.State, link))
-	if got := OurProcesses(Layout{State: link + "/", Run: vm.layout.Run}); len(got) != 1 {
+	if got := oursOf(t, Layout{State: link + "/", Run: vm.layout.Run}); len(got) != 1 {
 		t.Errorf("through a link: %+v", got)
 	}
-	if got := OurProcesses(Layout{State: t.TempDir()}); len(got) != 0 {
+	if got := oursOf(t, Layout{State: t.TempDir()}); len(got) != 0 {
 		t.Errorf("of another daemon: %+v", got)
 	}
 }
@@ -162,7 +162,7 @@ func TestOurProcessesNotHelpers(t *testing.T) {
 	})
 	must(t, err)
 	endWithTest(t, p)
-	if got := OurProcesses(layout); len(got) != 0 {
+	if got := oursOf(t, layout); len(got) != 0 {
 		t.Errorf("found %+v", got)
 	}
 }
@@ -182,6 +182,7 @@ func TestProgram(t *testing.T) {
 }
 
 // foundOf are the QEMUs of one task among those that OurProcesses finds.
-func foundOf(layout Layout, task string) []Found {
-	return slices.DeleteFunc(OurProcesses(layout), func(f Found) bool { return f.Task != task })
+func foundOf(t *testing.T, layout Layout, task string) []Found {
+	t.Helper()
+	return slices.DeleteFunc(oursOf(t, layout), func(f Found) bool { return f.Task != task })
 }

@@ -62,6 +62,10 @@ func OpenProcess(pid int, startTicks uint64, bootID string) (*Process, error) {
 	// Judged after the pidfd is there: from now on both mean the same process
 	// or the pidfd a dead one.
 	ticks, err := readStartTicks(pid)
+	if scarce := scarcity(err); scarce != nil && !hasEnded(fd) {
+		unix.Close(fd)
+		return nil, fmt.Errorf("start time of process %d: %w", pid, scarce)
+	}
 	if err != nil || ticks != startTicks || hasEnded(fd) {
 		unix.Close(fd)
 		return nil, ErrGone

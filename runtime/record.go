@@ -163,7 +163,7 @@ type Observation struct {
 	// without a daemon), for the process that is alive.
 	Answering bool
 	// Paused is QMP's run state when the guest's CPUs are stopped, e.g.
-	// "io-error" or "paused"; empty when they run.
+	// "paused", or "io-error: " and what is known of it; empty when they run.
 	Paused string
 	// Trouble says why a running VM cannot be spoken to, e.g. "QMP socket
 	// lost"; empty when it can.

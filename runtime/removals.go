@@ -40,12 +40,12 @@ type BegunRemoval struct {
 
 // removalsFile keeps Removals in the state directory.
 type removalsFile struct {
-	note[Removals]
+	*note[Removals]
 	mu sync.Mutex
 }
 
-func newRemovalsNote(path string) note[Removals] {
-	return note[Removals]{path, removalsVersion}
+func newRemovalsNote(path string) *note[Removals] {
+	return &note[Removals]{path: path, version: removalsVersion}
 }
 
 // Removals gives what was remembered last. A file that makes no sense is set

@@ -3,7 +3,6 @@ package runtime
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
@@ -18,15 +17,32 @@ const troubleUnreachable = "its sockets were removed with the run directory: its
 // kernel answers a connect by itself.
 const dialPatience = time.Second
 
-// runDirectory is the directory of the sockets as it was made or found.
-type runDirectory struct{ device, inode uint64 }
+// heldDirectory is a directory as it was made or found. While its descriptor is
+// open no other directory can get its inode, and be taken for it.
+type heldDirectory struct{ file *os.File }
 
-func openRunDirectory(layout Layout) (runDirectory, error) {
-	var stat unix.Stat_t
-	if err := unix.Stat(layout.VMsDir(), &stat); err != nil {
-		return runDirectory{}, fmt.Errorf("run directory: %w", err)
+// hold takes another directory in place of the one before.
+func (d *heldDirectory) hold(path string) error {
+	file, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
 	}
-	return runDirectory{device: stat.Dev, inode: stat.Ino}, nil
+	d.release()
+	d.file = file
+	return nil
+}
+
+// current says whether the directory is still the one at the path.
+func (d *heldDirectory) current(path string) bool {
+	mine, errMine := d.file.Stat()
+	there, errThere := os.Stat(path)
+	return errMine == nil && errThere == nil && os.SameFile(mine, there)
+}
+
+func (d *heldDirectory) release() {
+	if d.file != nil {
+		d.file.Close()
+	}
 }
 
 // sweepRunDirectory removes what a Forget that was killed left behind. What
@@ -64,8 +80,7 @@ func (r *Runtime) inhabited(ctx context.Context, task string) bool {
 // keepRunDirectory makes the directory of the sockets anew when somebody
 // removed it. The sockets of VMs that run are lost with it, which is said once.
 func (r *Runtime) keepRunDirectory() {
-	now, err := openRunDirectory(r.layout)
-	if err == nil && now == r.run {
+	if r.run.current(r.layout.VMsDir()) {
 		return
 	}
 	if err := r.layout.Prepare(); err != nil {
@@ -76,11 +91,10 @@ func (r *Runtime) keepRunDirectory() {
 		r.complainOnce(err)
 		return
 	}
-	if now, err = openRunDirectory(r.layout); err != nil {
+	if err := r.run.hold(r.layout.VMsDir()); err != nil {
 		r.complainOnce(err)
 		return
 	}
-	r.run = now
 	r.runFault = ""
 	r.log.Warn("run directory was removed and is made anew", "path", r.layout.Run)
 	for _, m := range r.list() {

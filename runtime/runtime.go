@@ -76,10 +76,15 @@ type Runtime struct {
 	// ended is what this Runtime made for itself and Close ends as well.
 	ended []func()
 
-	// run is the directory of the sockets and runFault what went wrong when it
-	// was last made anew; only the keeper touches them.
-	run      runDirectory
+	// run is the directory of the sockets as it was made or found, runFault what
+	// went wrong when it was last made anew, tasksDir the directory of the
+	// records; only the keeper touches them.
+	run      heldDirectory
 	runFault string
+	tasksDir heldDirectory
+	// stateFault is what went wrong when the state directory was last made
+	// anew, eventsFault when the last event was written.
+	stateFault, eventsFault complaint
 	// directory is what is remembered of the task directory.
 	directory directoryFile
 	// hurry and watched wake the keeper; see soon and Probe.
@@ -90,6 +95,8 @@ type Runtime struct {
 	mu       sync.RWMutex
 	machines map[string]*machine
 	closed   bool
+	// deposed says that another daemon has the state; nil as long as none has.
+	deposed error
 	// deeds are the calls under way; no new one begins after closed.
 	deeds sync.WaitGroup
 }
@@ -128,10 +135,12 @@ func Open(ctx context.Context, options Options) (*Runtime, error) {
 
 func (r *Runtime) open(ctx context.Context) error {
 	var err error
-	if r.stateLock, err = acquireLock(ctx, r.layout.StateLock()); err != nil {
+	// First the one that is less easily lost: should the state directory have
+	// been removed under another daemon, its lock is for that one to take again.
+	if r.runLock, err = acquireLock(ctx, r.layout.RunLock()); err != nil {
 		return err
 	}
-	if r.runLock, err = acquireLock(ctx, r.layout.RunLock()); err != nil {
+	if r.stateLock, err = acquireLock(ctx, r.layout.StateLock()); err != nil {
 		return err
 	}
 	crash.Point("adopt.locked")
@@ -143,12 +152,13 @@ func (r *Runtime) open(ctx context.Context) error {
 		return err
 	}
 	crash.Point("adopt.loaded")
-	r.adopt(stored)
+	if err := r.adopt(stored); err != nil {
+		return err
+	}
 	crash.Point("adopt.adopted")
 	r.sweepRunDirectory(ctx)
 	crash.Point("adopt.swept")
-	r.run, err = openRunDirectory(r.layout)
-	return err
+	return errors.Join(r.tasksDir.hold(r.layout.TasksDir()), r.run.hold(r.layout.VMsDir()))
 }
 
 // Observe tells what is known of every task. It asks nobody: neither QEMU nor
@@ -168,8 +178,27 @@ func (r *Runtime) Observe() map[string]Observation {
 func (r *Runtime) Event(kind, task, message string, about map[string]any) {
 	e := LogEvent{Time: time.Now(), Type: kind, Task: task, Message: message, Facts: about}
 	e.tell(r.log)
+	r.mu.RLock()
+	deposed := r.deposed
+	r.mu.RUnlock()
+	if deposed != nil { // the file is another daemon's
+		return
+	}
 	if err := r.events.Append(e); err != nil {
-		r.log.Error("event cannot be written", "type", kind, "task", task, "message", message, "error", err)
+		r.noteEvents(err)
+		r.soon()
+		return
+	}
+	r.noteEvents(nil)
+}
+
+// noteEvents tells once that events cannot be written, and that they can again.
+func (r *Runtime) noteEvents(err error) {
+	switch before, changed := r.eventsFault.note(err); {
+	case changed && err != nil:
+		r.log.Error("events cannot be written; they are kept and written later", "error", withAdvice(err))
+	case changed && before != "":
+		r.log.Info("events are written again")
 	}
 }
 
@@ -194,8 +223,11 @@ func (r *Runtime) Close() error {
 		m.save()
 	}
 	if r.events != nil {
+		r.noteEvents(r.events.Flush())
 		errs = append(errs, r.events.Close())
 	}
+	r.tasksDir.release()
+	r.run.release()
 	for _, l := range []*lock{r.stateLock, r.runLock} {
 		if l != nil {
 			errs = append(errs, l.release())
@@ -210,6 +242,9 @@ func (r *Runtime) enter() (done func(), err error) {
 	defer r.mu.RUnlock()
 	if r.closed {
 		return nil, ErrClosed
+	}
+	if r.deposed != nil {
+		return nil, r.deposed
 	}
 	r.deeds.Add(1)
 	return r.deeds.Done, nil

@@ -59,7 +59,7 @@ func (r *Runtime) Start(ctx context.Context, req StartRequest) (err error) {
 	}
 	s := &start{m: m, req: req, began: time.Now(), files: map[int]*os.File{}}
 	defer s.close()
-	if err := s.run(ctx); err != nil {
+	if err := withAdvice(s.run(ctx)); err != nil {
 		s.fail(err)
 		return fmt.Errorf("task %s: %w", req.Task, err)
 	}

@@ -165,12 +165,12 @@ func (s *Store) Put(record *Record, durable bool) error {
 	raw = append(raw, '\n')
 	if durable {
 		if err := s.replace(s.safe(record.Task), raw, true); err != nil {
-			return fmt.Errorf("record of %s: %w", record.Task, err)
+			return fmt.Errorf("record of %s: %w", record.Task, withAdvice(err))
 		}
 		crash.Point("record.copied")
 	}
 	if err := s.replace(s.layout.Record(record.Task), raw, false); err != nil {
-		return fmt.Errorf("record of %s: %w", record.Task, err)
+		return fmt.Errorf("record of %s: %w", record.Task, withAdvice(err))
 	}
 	crash.Point("record.replaced")
 	if !durable {

@@ -18,6 +18,9 @@ type StopRequest struct {
 	Graceful bool
 	// Agent says that the guest has an agent channel.
 	Agent bool
+	// Restart says that a start is to follow: what cannot be written down could
+	// not be started either, and the VM stays as it is then.
+	Restart bool
 	// Timeout is how long the guest is asked. A stop that is resumed before it
 	// came to force has the whole of it again: the time without a daemon, in
 	// which nobody asked, and jumps of the clock are not the guest's.
@@ -61,7 +64,10 @@ func (m *machine) stop(ctx context.Context, req StopRequest) error {
 		return nil
 	}
 	crash.Point("stop.began")
-	intent := m.announceStop(req)
+	intent, err := m.announceStop(req)
+	if err != nil {
+		return err
+	}
 	if intent == nil { // it ended by itself just now
 		return m.awaitEnd(ctx, l)
 	}
@@ -84,11 +90,13 @@ func (m *machine) stop(ctx context.Context, req StopRequest) error {
 
 // announceStop writes the intent, or finds that of a stop that was interrupted.
 // It is nil when the process has ended. A stop goes on also when the disk is
-// full: what is not announced is found wanting again later.
-func (m *machine) announceStop(req StopRequest) *Intent {
+// full, unless a start is to follow: what is not announced is found wanting again
+// later.
+func (m *machine) announceStop(req StopRequest) (*Intent, error) {
 	var intent *Intent
 	resumed := false
-	m.keep(func(r *Record) {
+	announce := func(r *Record) {
+		intent, resumed = nil, false
 		switch {
 		case r.Process == nil:
 			return
@@ -98,15 +106,26 @@ func (m *machine) announceStop(req StopRequest) *Intent {
 			r.Intent = &Intent{Kind: IntentStop, At: time.Now().UTC(), BootID: BootID(), Reason: req.Reason}
 		}
 		intent = r.Intent
-	})
+	}
+	if req.Restart {
+		err := spareDescriptors()
+		if err == nil {
+			err = m.change(saveFirst, announce)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("not begun, since it could not be started again: %w", err)
+		}
+	} else {
+		m.keep(announce)
+	}
 	if intent == nil {
-		return nil
+		return nil, nil
 	}
 	crash.Point("stop.announced")
 	m.event(EventStopping, because("stopping", intent.Reason), map[string]any{"resumed": resumed, "graceful": req.Graceful})
 	crash.Point("stop.told")
 	m.rt.poke()
-	return intent
+	return intent, nil
 }
 
 // climbed notes the rung before anything is done on it: an exit that follows

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -15,7 +16,7 @@ import (
 // worrying are the types of events that an operator may have to act upon, the
 // reconciler's among them.
 var worrying = map[string]bool{
-	EventStartFailed: true, EventRecordCorrupt: true, EventPaused: true,
+	EventStartFailed: true, EventRecordCorrupt: true, EventPaused: true, EventStateRemoved: true, EventLost: true,
 	"backoff": true, "gave-up": true, "removal-held": true, "dir-missing": true, "file-broken": true, "file-warning": true,
 }
 
@@ -94,4 +95,22 @@ func plainFacts(facts map[string]any) map[string]any {
 		return nil
 	}
 	return out
+}
+
+// complaint is a fault that lasts and is met again and again: it is told when it
+// begins, when it becomes another one, and when it ends.
+type complaint struct {
+	mu   sync.Mutex
+	text string
+}
+
+// note takes the latest outcome, and says whether it is another one than before.
+func (c *complaint) note(err error) (before string, changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before, c.text = c.text, ""
+	if err != nil {
+		c.text = err.Error()
+	}
+	return before, c.text != before
 }

@@ -18,14 +18,26 @@ const undecidedInterval = 200 * time.Millisecond
 // is looked again in the background: to take him for nobody would leave an
 // orphan beside a second start.
 func (m *machine) adoptStarted(intent *Intent) {
-	if err := m.decideStarted(m.rt.ctx, intent, execPatience); err != nil {
+	patience := execPatience
+	m.adoptOrWait(func() error {
+		err := m.decideStarted(m.rt.ctx, intent, patience)
+		patience = 0 // whoever waits for it later has other things to do
+		return err
+	})
+}
+
+// adoptOrWait takes charge of what runs, or tries again in the background while
+// it cannot be seen or cannot be watched.
+func (m *machine) adoptOrWait(adopt func() error) {
+	if err := adopt(); err != nil {
 		m.leaveUndecided(err)
-		m.rt.tasks.Go(func() { m.decideLater(intent) })
+		m.rt.tasks.Go(func() { m.decideLater(adopt) })
 	}
 }
 
 // decideStarted adopts the process of an announced start, or clears the intent
-// when there is none. The error is an *UndecidedError, or that of ctx.
+// when there is none. The error is an *UndecidedError, that of ctx, or says why
+// the process cannot be watched.
 func (m *machine) decideStarted(ctx context.Context, intent *Intent, patience time.Duration) error {
 	if intent.BootID != BootID() {
 		m.keep(func(r *Record) { r.callOff(intent.At) })
@@ -37,8 +49,9 @@ func (m *machine) decideStarted(ctx context.Context, intent *Intent, patience ti
 	switch {
 	case err == nil:
 		crash.Point("adopt.socket.found")
-		m.adoptFound(foundAt(m.name, pid, ticks), "socket")
+		err := m.adoptFound(foundAt(m.name, pid, ticks), "socket")
 		crash.Point("adopt.socket.written")
+		return err
 	case !errors.Is(err, ErrGone):
 		return err
 	default:
@@ -73,7 +86,7 @@ func (m *machine) noteDecided() {
 }
 
 // decideLater looks until it is decided.
-func (m *machine) decideLater(intent *Intent) {
+func (m *machine) decideLater(adopt func() error) {
 	var fault error
 	defer m.rescue(&fault)
 	ticker := time.NewTicker(undecidedInterval)
@@ -84,7 +97,7 @@ func (m *machine) decideLater(intent *Intent) {
 			return
 		case <-ticker.C:
 		}
-		if m.decideNow(intent) {
+		if m.decideNow(adopt) {
 			return
 		}
 	}
@@ -92,13 +105,13 @@ func (m *machine) decideLater(intent *Intent) {
 
 // decideNow looks once. It is a deed, so that others find the task decided or
 // not, and nothing in between.
-func (m *machine) decideNow(intent *Intent) bool {
+func (m *machine) decideNow(adopt func() error) bool {
 	end, err := m.take(m.rt.ctx)
 	if err != nil {
 		return false
 	}
 	defer end()
-	if m.decideStarted(m.rt.ctx, intent, 0) != nil {
+	if adopt() != nil {
 		return false
 	}
 	m.noteDecided()

@@ -52,7 +52,11 @@ func View(ctx context.Context, layout Layout) (*Snapshot, error) {
 		record := &Record{Version: RecordVersion, Task: task}
 		out.Observations[task] = Observation{Record: record, Trouble: reason.Error(), Refused: reason.Error()}
 	}
-	out.addFound(OurProcesses(layout))
+	running, err := OurProcesses(layout)
+	if err != nil {
+		return nil, err
+	}
+	out.addFound(running)
 	return out, nil
 }
 
@@ -80,7 +84,7 @@ func viewOf(layout Layout, record *Record) Observation {
 	switch {
 	case info == nil:
 		return Observation{Record: record}
-	case info.exists():
+	case info.exists(layout, record.Task):
 		return Observation{Record: record, Alive: true, Answering: info.Answered}
 	}
 	evidence, at := unseen(layout, record.Task, info)
@@ -88,16 +92,6 @@ func viewOf(layout Layout, record *Record) Observation {
 	ended := record.clone()
 	ended.Process, ended.Intent, ended.LastExit = nil, nil, &exit
 	return Observation{Record: ended}
-}
-
-// exists says whether this very process runs. One that may not be looked at is
-// taken for running.
-func (p *ProcessInfo) exists() bool {
-	process, err := OpenProcess(p.PID, p.StartTicks, p.BootID)
-	if err == nil {
-		process.Close()
-	}
-	return !errors.Is(err, ErrGone)
 }
 
 // Preview gives the command line that a start would use. rec may be nil for a

@@ -17,8 +17,9 @@ import (
 const maxAgentLine = 1 << 20
 
 // maxMonitorLine bounds one message of QEMU. The largest honest replies (a
-// query-qmp-schema, a guest's memory map) are well below 1 MiB.
-const maxMonitorLine = 64 << 20
+// query-qmp-schema, a guest's memory map) are well below 1 MiB; twice this much is
+// what a QEMU that has gone mad can cost the daemon.
+const maxMonitorLine = 16 << 20
 
 // lineReader reads lines of a bounded length.
 type lineReader struct {
