@@ -1,9 +1,7 @@
 package e2e
 
 import (
-	"bufio"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -208,19 +206,7 @@ func TestPausedGuest(t *testing.T) {
 	socket := filepath.Join(h.Disks, "own")
 	h.Write("web.hcl", h.Task("web", guest.Button, fmt.Sprintf(`args = ["-qmp", "unix:%s,server=on,wait=off"]`, socket)))
 	before := h.AwaitRunning("web")
-	conn, err := net.Dial("unix", socket)
-	h.must(err)
-	defer conn.Close()
-	h.must(conn.SetDeadline(time.Now().Add(Patience)))
-	answers := bufio.NewScanner(conn)
-	say := func(command string) {
-		_, err := fmt.Fprintf(conn, "{\"execute\":%q}\n", command)
-		h.must(err)
-		for answers.Scan() && !strings.Contains(answers.Text(), `"return"`) {
-		}
-		h.must(answers.Err())
-	}
-	say("qmp_capabilities")
+	say := openQMP(t, socket)
 	say("stop")
 	paused := h.AwaitTask("web", "pause", func(task TaskStatus) bool { return strings.HasPrefix(task.Reason, "paused: ") })
 	if paused.Phase != "running" || paused.Converged || h.Status().Converged {

@@ -38,6 +38,7 @@ type options struct {
 	long, asNobody, stopped, brake, crashing, plain bool
 	config                                          string
 	args, env, under                                []string
+	state, disks                                    string // sizes of file systems of their own
 }
 
 // Long makes every path longer than a socket address can be (107 bytes), with
@@ -70,6 +71,13 @@ func Under(line string) Option {
 
 // CrashPoints runs the program that dies where it is ordered to.
 func CrashPoints() Option { return func(o *options) { o.crashing = true } }
+
+// SmallState puts the state directory on a file system of its own of that size,
+// e.g. "512k". The test is skipped when it may not mount.
+func SmallState(size string) Option { return func(o *options) { o.state = size } }
+
+// SmallDisks does so with the directory of the images.
+func SmallDisks(size string) Option { return func(o *options) { o.disks = size } }
 
 // Stopped makes the host and starts no daemon.
 func Stopped() Option { return func(o *options) { o.stopped = true } }
@@ -125,6 +133,8 @@ func newHost(t testing.TB, o options) *Host {
 	if !o.brake {
 		o.config += "max_removals = 1000\n"
 	}
+	h.mountSmall(h.State, o.state)
+	h.mountSmall(h.Disks, o.disks)
 	h.must(os.WriteFile(h.config, []byte(portRange()+o.config), 0o644))
 	h.logs, err = os.Create(filepath.Join(dir, "daemon.log"))
 	h.must(err)

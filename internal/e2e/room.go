@@ -1,0 +1,49 @@
+package e2e
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// mountSmall puts a small file system over a directory until all that uses it has
+// ended; no size, no mount.
+func (h *Host) mountSmall(dir, size string) {
+	h.t.Helper()
+	if size == "" {
+		return
+	}
+	h.must(os.MkdirAll(dir, 0o700))
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+		h.t.Skipf("a file system that can be filled needs the right to mount: %v", err)
+	}
+	h.t.Cleanup(func() {
+		// The kernel takes down a process step by step: its files are the last.
+		h.Await("end of all use of "+dir, func() bool { return syscall.Unmount(dir, 0) == nil })
+	})
+}
+
+// filler is the file that takes all the room.
+const filler = "filler"
+
+// Fill leaves no room in a directory's file system.
+func (h *Host) Fill(dir string) {
+	h.t.Helper()
+	file, err := os.OpenFile(filepath.Join(dir, filler), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	h.must(err)
+	for block := make([]byte, 4096); err == nil; {
+		_, err = file.Write(block)
+	}
+	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, io.ErrShortWrite) {
+		h.must(err)
+	}
+	h.must(file.Close())
+}
+
+// MakeRoom takes away what Fill has put there.
+func (h *Host) MakeRoom(dir string) {
+	h.t.Helper()
+	h.must(os.Remove(filepath.Join(dir, filler)))
+}
