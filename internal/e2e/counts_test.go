@@ -46,7 +46,7 @@ const (
 // What the daemon costs with many VMs, seen from outside.
 func TestManyVMsCostLittle(t *testing.T) {
 	t.Parallel()
-	h := Start(t)
+	h := Start(t, Secluded())
 	none := h.usage()
 	for i := range manyVMs {
 		name := fmt.Sprintf("vm%02d", i)

@@ -58,6 +58,15 @@ func Brake() Option { return func(o *options) { o.brake = true } }
 // max_removals.
 func Config(hcl string) Option { return func(o *options) { o.config += hcl + "\n" } }
 
+// Secluded gives the daemon mounts of its own: what other tests mount would wake
+// it. Who is not root sees no such tests.
+func Secluded() Option {
+	if os.Geteuid() != 0 {
+		return func(*options) {}
+	}
+	return Under(`exec unshare --mount "$@"`)
+}
+
 // Args adds arguments to `run`, at this start and at later ones.
 func Args(args ...string) Option { return func(o *options) { o.args = append(o.args, args...) } }
 
