@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -31,6 +32,9 @@ const (
 // has errors: what is wrong may be mended elsewhere, e.g. by an image that
 // arrives.
 const brokenDelay = 5 * time.Second
+
+// lookPatience is how long a status waits for a look at the directory.
+const lookPatience = time.Second
 
 // errNotRead stands for the content of the directory before the first pass, so
 // that nobody takes what runs for unknown or removed meanwhile.
@@ -220,6 +224,24 @@ func (e *Engine) Show() Status {
 	w, verdicts := e.judgeNow()
 	e.shown = braked(verdicts)
 	return e.statusOf(w, verdicts)
+}
+
+// ShowAfterLook is Show after a look at the directory that began after the call,
+// so that nothing is called converged that was changed before it. When the look
+// does not end soon, as on a network file system that hangs, the status is that
+// of the look before, says so, and is not converged.
+func (e *Engine) ShowAfterLook(ctx context.Context) Status {
+	looking, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
+	err := e.nextLook(looking)
+	s := e.Show()
+	if err != nil {
+		s.Converged = false
+		if s.DirError == "" {
+			s.DirError = fmt.Sprintf("it has not been read within %s; this is what was read before", lookPatience)
+		}
+	}
+	return s
 }
 
 func (e *Engine) statusOf(w *World, verdicts []Verdict) Status {

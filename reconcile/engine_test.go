@@ -221,6 +221,34 @@ func TestEngineSettled(t *testing.T) {
 	})
 }
 
+// A status after a look speaks of the files as they are, or says that it does not.
+func TestEngineShowsAfterALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, map[string]string{"a.hcl": task("a", "")}, stopTakes(time.Minute))
+		defer h.stop()
+		time.Sleep(time.Second)
+		h.slip("a.hcl", task("a", "resources { memory = 1024 }\n"))
+		if s := h.Show(); !s.Converged {
+			t.Errorf("what nobody told of was seen: %+v", s)
+		}
+		if s := h.ShowAfterLook(t.Context()); s.Converged || s.DirError != "" {
+			t.Errorf("after an edit: converged %t, directory %q", s.Converged, s.DirError)
+		}
+		time.Sleep(2 * time.Minute)
+		if s := h.ShowAfterLook(t.Context()); !s.Converged {
+			t.Errorf("after the restart: %+v", s)
+		}
+		h.loader.mu.Lock()
+		h.loader.takes = time.Hour
+		h.loader.mu.Unlock()
+		asked := time.Now()
+		s := h.ShowAfterLook(t.Context())
+		if s.Converged || s.DirError == "" || len(s.Tasks) != 1 || time.Since(asked) != lookPatience {
+			t.Errorf("with a directory that hangs, after %s: %+v", time.Since(asked), s)
+		}
+	})
+}
+
 func TestEngineLimitsStartsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		files := map[string]string{}

@@ -168,9 +168,14 @@ type fakeLoader struct {
 	mu    sync.Mutex
 	files map[string]string
 	loads int
+	takes time.Duration
 }
 
 func (l *fakeLoader) Load() *spec.Set {
+	l.mu.Lock()
+	takes := l.takes
+	l.mu.Unlock()
+	time.Sleep(takes)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.loads++
@@ -211,6 +216,12 @@ func newHouse(t *testing.T, files map[string]string, setup func(*Config, *fakeMa
 
 // write changes the directory and says so, as a file event would.
 func (h *house) write(name, text string) {
+	h.slip(name, text)
+	h.PokeFiles(true)
+}
+
+// slip changes the directory, and nothing tells of it.
+func (h *house) slip(name, text string) {
 	h.loader.mu.Lock()
 	if text == "" {
 		delete(h.loader.files, name)
@@ -218,7 +229,6 @@ func (h *house) write(name, text string) {
 		h.loader.files[name] = text
 	}
 	h.loader.mu.Unlock()
-	h.PokeFiles(true)
 }
 
 func (h *house) log(list *[]string) []string {

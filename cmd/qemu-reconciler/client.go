@@ -94,10 +94,12 @@ type answerError struct {
 
 func (e *answerError) Error() string { return e.Message }
 
-// Status asks for the daemon's status; it never hangs.
+// Status asks for the daemon's status after a look at the task directory: a
+// script that has just written a file must not hear of convergence before that
+// file was read. It never hangs.
 func (c *client) Status(ctx context.Context) (reconcile.Status, error) {
 	var st reconcile.Status
-	err := c.soon(ctx, http.MethodGet, "/v1/status", nil, &st)
+	err := c.soon(ctx, http.MethodGet, "/v1/status?look=true", nil, &st)
 	return st, err
 }
 

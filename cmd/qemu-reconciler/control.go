@@ -14,6 +14,7 @@ import (
 type engine interface {
 	Status() reconcile.Status
 	Show() reconcile.Status
+	ShowAfterLook(ctx context.Context) reconcile.Status
 	Plan() reconcile.PlanReport
 	StartTasks(ctx context.Context, names []string, wait bool) error
 	StopTasks(ctx context.Context, names []string, wait bool) error
@@ -53,7 +54,7 @@ type approveAnswer struct {
 // not the VM.
 func newControl(ctx context.Context, e engine) *http.Server {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, e.Show()) })
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { showStatus(w, r, e) })
 	mux.HandleFunc("GET /v1/plan", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, e.Plan()) })
 	verbs := taskVerbs{daemon: ctx, engine: e}
 	mux.HandleFunc("POST /v1/tasks/{verb}", verbs.serve)
@@ -62,6 +63,16 @@ func newControl(ctx context.Context, e engine) *http.Server {
 		refuse(w, http.StatusNotFound, codeBadRequest, "there is no "+r.Method+" "+r.URL.Path+" in this version")
 	})
 	return &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+}
+
+// showStatus answers from memory, or with look=true after a look at the task
+// directory.
+func showStatus(w http.ResponseWriter, r *http.Request, e engine) {
+	if r.URL.Query().Get("look") == "true" {
+		answer(w, http.StatusOK, e.ShowAfterLook(r.Context()))
+		return
+	}
+	answer(w, http.StatusOK, e.Show())
 }
 
 // approveHeld says which removals wait for something else when there is none

@@ -44,6 +44,8 @@ func (f *fakeEngine) Status() reconcile.Status {
 
 func (f *fakeEngine) Show() reconcile.Status { return f.Status() }
 
+func (f *fakeEngine) ShowAfterLook(context.Context) reconcile.Status { return f.Status() }
+
 func (f *fakeEngine) Plan() reconcile.PlanReport {
 	return reconcile.PlanReport{Format: 1, Changes: []reconcile.Change{{Task: "web", Action: reconcile.ActionRestart}}}
 }

@@ -170,10 +170,18 @@ func (h *Host) AwaitGone(name string) {
 	})
 }
 
-// AwaitConverged waits until everything is as wanted.
+// AwaitConverged waits until everything is as wanted by the files as they are
+// now. What the daemon knows by itself is asked first, so that a change of which
+// nothing told it is missed here as well.
 func (h *Host) AwaitConverged() Status {
 	h.t.Helper()
-	return h.AwaitStatus("convergence", func(st Status) bool { return st.Converged })
+	return h.AwaitStatus("convergence", func(st Status) bool {
+		if !st.Converged {
+			return false
+		}
+		looked, err := h.askStatus("?look=true")
+		return err == nil && looked.Converged
+	})
 }
 
 // AwaitConsole waits for a text on a task's console.
@@ -246,12 +254,16 @@ func (st Status) Task(name string) (TaskStatus, bool) {
 }
 
 // fetchStatus asks over the control socket: cheaper than a command.
-func (h *Host) fetchStatus() (Status, error) {
+func (h *Host) fetchStatus() (Status, error) { return h.askStatus("") }
+
+// askStatus asks with a query; "?look=true" has the daemon look at its directory
+// first, as the commands do.
+func (h *Host) askStatus(query string) (Status, error) {
 	client := http.Client{Timeout: Patience, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return runtime.DialUnix(ctx, filepath.Join(h.Run, "control.sock"))
 		}}}
-	response, err := client.Get("http://daemon/v1/status")
+	response, err := client.Get("http://daemon/v1/status" + query)
 	if err != nil {
 		return Status{}, err
 	}
