@@ -40,6 +40,16 @@ const (
 	// prints ERROR and is Button from then on. The caller makes the image larger
 	// than the 512 bytes that Write makes.
 	Writer Variant = "writer"
+	// Obedient is Button that also does what it reads on COM1: it powers off
+	// at OrderPowerOff and resets the machine at OrderReset.
+	Obedient Variant = "obedient"
+)
+
+// What Obedient does when it is sent to its serial console; it leaves any
+// other byte alone.
+const (
+	OrderPowerOff = 'p'
+	OrderReset    = 'r'
 )
 
 // What the guests print, without the line end.
@@ -52,11 +62,12 @@ const (
 
 // I/O ports of a PC.
 const (
-	// COM1, a 16550A UART: transmit register, line status register and the
-	// status bit "transmit register empty" (PC16550D data sheet, National
+	// COM1, a 16550A UART: transmit and receive register, line status register
+	// and its bits "data ready" and "transmit register empty" (PC16550D data sheet, National
 	// Semiconductor, §8.0).
 	portCOM1       = 0x3f8
 	portLineStatus = 0x3fd
+	dataReady      = 0x01
 	transmitEmpty  = 0x20
 
 	// The keyboard controller's command port; command 0xFE pulses the CPU's
@@ -87,7 +98,7 @@ const (
 
 // Variants lists all variants, sorted.
 func Variants() []Variant {
-	return []Variant{Button, Chatty, Deaf, PowerOff, Quiet, Reset, Slow, TripleFault, Writer}
+	return []Variant{Button, Chatty, Deaf, Obedient, PowerOff, Quiet, Reset, Slow, TripleFault, Writer}
 }
 
 // ParseVariant finds the variant of that name; the error lists them.
@@ -139,7 +150,7 @@ func begin(a *assembler) {
 
 func behave(a *assembler, v Variant) {
 	switch v {
-	case Button, Quiet, Chatty, Slow:
+	case Button, Quiet, Chatty, Slow, Obedient:
 		awaitButton(a, v)
 	case Writer:
 		fillDisk(a)
@@ -175,7 +186,13 @@ func awaitButton(a *assembler, v Variant) {
 	}
 	a.inWord(portStatus)
 	a.bytes(0xF6, 0xC4, powerButton>>8) // test ah, PWRBTN_STS
-	a.jump(jumpIfZero, "wait")
+	if v == Obedient {
+		a.jump(jumpIfNotZero, "pressed")
+		obey(a)
+		a.label("pressed")
+	} else {
+		a.jump(jumpIfZero, "wait")
+	}
 	if v != Quiet {
 		say(a, "button")
 	}
@@ -213,6 +230,25 @@ func fillDisk(a *assembler) {
 	a.long(0)
 	a.label("failed")
 	say(a, "error")
+}
+
+// obey does what a byte on COM1 says, if there is one, and goes on waiting.
+func obey(a *assembler) {
+	a.loadDX(portLineStatus)
+	a.bytes(0xEC)            // in al, dx
+	a.bytes(0xA8, dataReady) // test al, dataReady
+	a.jump(jumpIfZero, "wait")
+	a.loadDX(portCOM1)
+	a.bytes(0xEC)                // in al, dx
+	a.bytes(0x3C, OrderPowerOff) // cmp al, OrderPowerOff
+	a.jump(jumpIfZero, "off")
+	a.bytes(0x3C, OrderReset) // cmp al, OrderReset
+	a.jump(jumpIfNotZero, "wait")
+	a.outByte(portKeyboard, keyboardReset)
+	a.jump(jumpAlways, "wait")
+	a.label("off")
+	a.outWord(portControl, sleepOff)
+	a.jump(jumpAlways, "wait")
 }
 
 // dawdle waits for slowTicks of the power management timer.

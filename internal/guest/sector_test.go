@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -89,6 +90,27 @@ func TestSlowTakesThreeSeconds(t *testing.T) {
 	m.expectEnd()
 }
 
+func TestObedientDoesWhatItReads(t *testing.T) {
+	m := boot(t, Obedient)
+	m.expectLine(SaysReady)
+	m.order("x") // no order
+	m.order(string(OrderReset))
+	m.expectEvent("RESET", "guest-reset")
+	m.expectLine(SaysReady)
+	m.order(string(OrderPowerOff))
+	m.expectEvent("SHUTDOWN", "guest-shutdown")
+	m.expectEnd()
+}
+
+func TestObedientHearsTheButton(t *testing.T) {
+	m := boot(t, Obedient)
+	m.expectLine(SaysReady)
+	m.send(`{"execute":"system_powerdown"}`)
+	m.expectLine(SaysButton)
+	m.expectEvent("SHUTDOWN", "guest-shutdown")
+	m.expectEnd()
+}
+
 func TestPowerOffGoesByItself(t *testing.T) {
 	m := boot(t, PowerOff)
 	m.expectLine(SaysReady)
@@ -117,6 +139,7 @@ type machine struct {
 	events  chan event
 	ended   chan struct{}
 	qmp     io.Writer
+	orders  io.Writer // to the console
 }
 
 type event struct {
@@ -133,17 +156,19 @@ func boot(t *testing.T, v Variant) *machine {
 	return start(t, "-drive", "file="+image+",format=raw")
 }
 
-// start runs QEMU with its console on a pipe and QMP on its own stdin and
+// start runs QEMU with its console on a socket and QMP on its own stdin and
 // stdout, so that everything it says arrives without polling.
 func start(t *testing.T, args ...string) *machine {
 	t.Helper()
-	reader, writer, err := os.Pipe()
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "console"), os.NewFile(uintptr(pair[1]), "console of QEMU")
 	cmd := exec.Command("qemu-system-x86_64", append([]string{"-no-user-config", "-nodefaults",
-		"-display", "none", "-serial", "file:/dev/fd/3", "-qmp", "stdio"}, args...)...)
-	cmd.ExtraFiles = []*os.File{writer}
+		"-display", "none", "-chardev", "socket,id=console,fd=3",
+		"-serial", "chardev:console", "-qmp", "stdio"}, args...)...)
+	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -156,9 +181,9 @@ func start(t *testing.T, args ...string) *machine {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	writer.Close()
-	m := &machine{t: t, console: make(chan string, 100000), events: make(chan event, 1000), ended: make(chan struct{}), qmp: stdin}
-	go m.readConsole(reader)
+	theirs.Close()
+	m := &machine{t: t, console: make(chan string, 100000), events: make(chan event, 1000), ended: make(chan struct{}), qmp: stdin, orders: ours}
+	go m.readConsole(ours)
 	go func() {
 		m.readEvents(stdout)
 		cmd.Wait() //nolint:errcheck // how it ended is told by its last event
@@ -174,6 +199,13 @@ func start(t *testing.T, args ...string) *machine {
 
 func (m *machine) send(command string) {
 	if _, err := io.WriteString(m.qmp, command+"\n"); err != nil {
+		m.t.Error(err)
+	}
+}
+
+// order sends bytes to the console.
+func (m *machine) order(bytes string) {
+	if _, err := io.WriteString(m.orders, bytes); err != nil {
 		m.t.Error(err)
 	}
 }
