@@ -16,7 +16,7 @@ FUZZ ?=
 TEST_TIMEOUT ?= 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check fuzz demo install clean go needs-test needs-demo
+.PHONY: help build test chaos check fuzz demo install clean go needs-test needs-demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,13 @@ build: go ## build bin/qemu-reconciler
 test: go needs-test build/linux-guest ## install what tests need, run all of them on real QEMU
 	go build ./...
 	go test -race -timeout $(TEST_TIMEOUT) ./...
+
+# A run that says `seed 7` is done again with CHAOS_SEED=7; empty: another each time.
+CHAOS_SEED ?=
+CHAOS_STEPS ?= 2000
+
+chaos: go needs-test ## random actions on real QEMU against a model (CHAOS_STEPS=2000 CHAOS_SEED=n)
+	CHAOS_SEED='$(CHAOS_SEED)' CHAOS_STEPS='$(CHAOS_STEPS)' go test -race -v -count 1 -timeout 6h -run TestChaos ./internal/chaos
 
 check: go ## gofmt, vet, staticcheck, tidy, govulncheck, architecture
 	@scripts/check.sh

@@ -1,0 +1,108 @@
+package chaos
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qemu-reconciler/qemu-reconciler/internal/e2e"
+)
+
+// lab is a world of three VMs that is as the model says.
+func lab() (*model, world) {
+	m := newModel()
+	m.daemonIs(true)
+	c := content{}
+	w := world{procs: map[string]process{}}
+	w.status.Converged = true
+	for i, name := range []string{"a", "b", "c"} {
+		d := def{name: name, machine: machine{image: name + ".img", memory: 128}, on: always}
+		c[name+".hcl"] = file{tasks: []def{d}}
+		p := process{pid: 100 + i, start: 7, machine: d.machine, port: 20000 + i}
+		w.procs[name] = p
+		w.records = append(w.records, name)
+		started := time.Unix(1000, 0)
+		w.status.Tasks = append(w.status.Tasks, e2e.TaskStatus{Name: name, Desired: "running", Phase: "running", Converged: true,
+			PID: p.pid, UUID: "uuid of " + name, StartedAt: &started})
+	}
+	m.deliver(c, true)
+	m.rest(w)
+	return m, w
+}
+
+// renew puts another process in the place of a task's.
+func renew(w *world, name string, change func(*process)) {
+	p := w.procs[name]
+	p.pid += 50
+	change(&p)
+	w.procs[name] = p
+	for i := range w.status.Tasks {
+		if w.status.Tasks[i].Name == name {
+			w.status.Tasks[i].PID = p.pid
+		}
+	}
+}
+
+// The model has no objection to what must be, and names what must not be.
+func TestModelNotices(t *testing.T) {
+	t.Parallel()
+	memory := func(m *model, mib int) {
+		next := m.now.copy()
+		next["a.hcl"].tasks[0].memory = mib
+		m.deliver(next, true)
+	}
+	without := func(m *model, names ...string) {
+		next := m.now.copy()
+		for _, name := range names {
+			delete(next, name+".hcl")
+		}
+		m.deliver(next, true)
+	}
+	for _, c := range []struct {
+		name   string
+		happen func(m *model, w *world)
+		want   string // empty: nothing is wrong
+	}{
+		{"nothing", func(*model, *world) {}, ""},
+		{"restart for nothing", func(_ *model, w *world) { renew(w, "a", func(*process) {}) }, "with nothing to restart it for"},
+		{"the same pid of another process", func(_ *model, w *world) { renew(w, "a", func(p *process) { p.pid, p.start = 100, 8 }) }, "with nothing to restart it for"},
+		{"edit carried out", func(m *model, w *world) { memory(m, 160); renew(w, "a", func(p *process) { p.memory = 160 }) }, ""},
+		{"edit forgotten", func(m *model, _ *world) { memory(m, 160) }, "wanted is"},
+		{"edit and back", func(m *model, _ *world) { memory(m, 160); memory(m, 128) }, ""},
+		{"edit and back that nobody saw", func(m *model, w *world) {
+			m.daemonIs(false)
+			memory(m, 160)
+			memory(m, 128)
+			m.daemonIs(true)
+			renew(w, "a", func(*process) {})
+		}, "with nothing to restart it for"},
+		{"lost VM", func(_ *model, w *world) { delete(w.procs, "a") }, "runs: false, expected: yes"},
+		{"orphan", func(m *model, w *world) { without(m, "a"); w.status.Tasks = w.status.Tasks[1:] }, "runs: true, expected: no"},
+		{"stranger with our marks", func(_ *model, w *world) { w.procs["x"] = process{pid: 1} }, "no file ever had it"},
+		{"mass removal carried out", func(m *model, w *world) {
+			without(m, "a", "b", "c")
+			*w = world{procs: map[string]process{}, status: e2e.Status{Converged: true}}
+		}, "is not among the held removals"},
+		{"other port", func(_ *model, w *world) { renew(w, "a", func(p *process) { p.pid, p.port = 100, 1 }) }, "its port was"},
+		{"other uuid", func(_ *model, w *world) { w.status.Tasks[0].UUID = "another" }, "its uuid was"},
+		{"status of another pid", func(_ *model, w *world) { w.status.Tasks[0].PID = 4 }, "/proc 100"},
+		{"kill that is not counted", func(m *model, w *world) {
+			m.tasks["a"].kills++
+			renew(w, "a", func(*process) {})
+		}, "restarts by policy"},
+		{"kill", func(m *model, w *world) {
+			m.tasks["a"].kills++
+			renew(w, "a", func(*process) {})
+			w.status.Tasks[0].Restarts = 1
+		}, ""},
+		{"record left over", func(_ *model, w *world) { w.problems = append(w.problems, "left over: x") }, "left over"},
+		{"not converged", func(_ *model, w *world) { w.status.Tasks[1].Converged = false }, "converged: true, expected: false"},
+	} {
+		m, w := lab()
+		c.happen(m, &w)
+		found := strings.Join(m.compare(w), "\n")
+		if c.want == "" && found != "" || !strings.Contains(found, c.want) {
+			t.Errorf("%s: found %q, wanted %q", c.name, found, c.want)
+		}
+	}
+}
