@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"time"
 
@@ -180,7 +181,25 @@ func (m *machine) miss(ctx context.Context, l *life, err error) outcome {
 	if intent := m.current().Intent; intent == nil || intent.Kind != IntentStop {
 		m.setTrouble(troubleOf(err))
 	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
+		m.giveUpHearing()
+	}
 	return unreachable
+}
+
+// giveUpHearing is for a process that nobody will ever have a session with: its
+// socket was there before it was started, and is no more. To wait for its answer
+// would call a VM starting for as long as it runs.
+func (m *machine) giveUpHearing() {
+	if p := m.current().Process; p == nil || p.Answered {
+		return
+	}
+	m.keep(func(r *Record) {
+		if r.Process != nil {
+			r.Process.Answered = true
+		}
+	})
+	m.rt.poke()
 }
 
 func (l *life) gone() bool {

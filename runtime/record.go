@@ -110,7 +110,8 @@ type ProcessInfo struct {
 	Format  string   `json:"format"`
 	// Forwards are the host ports in force.
 	Forwards []spec.Forward `json:"forwards,omitempty"`
-	// Answered is set once QMP has answered: only then is the VM running.
+	// Answered is set once QMP has answered, or can answer nobody any more: only
+	// then is the VM running.
 	Answered bool `json:"answered,omitempty"`
 	// LogOffset is where this process's output begins in qemu.log, in bytes.
 	LogOffset int64 `json:"log_offset,omitempty"`

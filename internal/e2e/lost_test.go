@@ -166,3 +166,33 @@ func TestEventLogOfOthers(t *testing.T) {
 		}
 	}
 }
+
+// The QMP socket is gone and the record as well: the VM is known by what runs, and
+// that nobody will ever hear it does not call it starting for the rest of its life.
+// The view without a daemon says the same.
+func TestSocketAndRecordLost(t *testing.T) {
+	t.Parallel()
+	h := Start(t)
+	h.Write("web.hcl", h.Task("web", guest.Deaf))
+	before := h.AwaitRunning("web")
+	h.AwaitConverged()
+	h.Kill()
+	h.must(os.Remove(filepath.Join(h.Run, "vms", "web", "qmp.sock")))
+	h.must(os.Remove(h.recordPath("web")))
+	h.must(os.Remove(h.recordPath("web") + ".durable"))
+	h.StartDaemon()
+	lost := func(task TaskStatus) bool { return task.Phase == "running" && strings.Contains(task.Reason, "QMP socket lost") }
+	h.AwaitTask("web", "running without QMP", lost)
+	h.AwaitConverged()
+	h.ExpectUntouched(before)
+	h.Kill()
+	if task, _ := h.StatusByCommand().Task("web"); task.Phase != "running" || task.PID != before.PID {
+		t.Errorf("without a daemon: %+v", task)
+	}
+	h.StartDaemon()
+	h.AwaitTask("web", "running without QMP", lost)
+	h.expect(0, "", "restart", "web")
+	if after := h.AwaitRunning("web"); after.PID == before.PID || after.UUID != before.UUID {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+}
