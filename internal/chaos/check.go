@@ -205,12 +205,7 @@ func (m *model) restTask(t *task, w world) {
 		t.goods = candidates
 	}
 	t.recorded, t.proc = true, nil
-	stillBraked := t.braked && !t.back()
-	if m.away { // then the status lists none, and the daemon remembers them
-		t.braked = stillBraked && !t.approved
-	} else {
-		t.braked = slices.Contains(w.status.HeldRemovals, t.name) && (stillBraked || v.leaves())
-	}
+	t.restBrake(v, m.away, slices.Contains(w.status.HeldRemovals, t.name))
 	if runs {
 		t.proc, t.port, t.ended, t.held = &p, p.port, notEnded, false
 		delete(m.begun, t.name)
@@ -219,6 +214,22 @@ func (m *model) restTask(t *task, w world) {
 		t.learn(s, runs, v.kind == defined)
 	}
 	t.forget()
+}
+
+// restBrake notes whether the brake holds a removal. The daemon remembers those of
+// tasks that are in a broken file by now, or whose directory is away, and the
+// status does not list them then.
+func (t *task) restBrake(v view, away, listed bool) {
+	released := t.back() || t.approved
+	stays, perhaps := t.braked && !released, t.doubtful || t.braked && released
+	switch {
+	case away || v.kind == obscure:
+		t.braked, t.doubtful = stays, perhaps
+	case v.held: // which every absent task is then
+		t.braked, t.doubtful = listed && stays, listed && perhaps
+	default:
+		t.braked, t.doubtful = listed && v.leaves(), false
+	}
 }
 
 // learn takes from the status what only the daemon can know where the model was

@@ -177,7 +177,7 @@ func (t *task) expectAbsent(brake answer) expectation {
 // brake says whether removals that are due now are held.
 func (m *model) brake(now time.Time) answer {
 	all := map[string]bool{}
-	sure, due, sticky := 0, 0, false
+	sure, due, sticky, doubtful := 0, 0, false, false
 	for _, name := range m.names() {
 		t := m.tasks[name]
 		v := m.look(name)
@@ -185,6 +185,9 @@ func (m *model) brake(now time.Time) answer {
 		case v.kind != absent || v.held || t.kept || t.keeps() == yes:
 		case t.braked && !t.approved && !t.back():
 			sticky = true
+			all[name] = true
+		case (t.braked || t.doubtful) && !t.approved:
+			doubtful = true
 			all[name] = true
 		case t.proc == nil && !t.braked && !t.touched() && len(t.views) == 1: // it was down, and does not count
 		case t.proc != nil || t.braked || len(t.candidates()) > 0:
@@ -209,6 +212,8 @@ func (m *model) brake(now time.Time) answer {
 	switch {
 	case sticky:
 		return yes
+	case doubtful:
+		return either
 	case len(all) < manyRemovals:
 		return no
 	case due == sure && m.losses == 1 && sure >= manyRemovals && 2*sure > max(most, m.mayRun()):

@@ -60,14 +60,14 @@ type task struct {
 	held  bool // by an operator
 	kept  bool // let go of, by on_remove = "keep"
 	// braked says that the brake on mass removals holds it, approved that an
-	// operator let it go since.
-	braked, approved bool
-	ended            end
-	uuid             string
-	port             int
-	restarts         int
-	reboots          int
-	exited           time.Time
+	// operator let it go since, doubtful that the brake may hold it.
+	braked, approved, doubtful bool
+	ended                      end
+	uuid                       string
+	port                       int
+	restarts                   int
+	reboots                    int
+	exited                     time.Time
 	// mute is the pid of the process whose QMP socket was deleted: a later daemon
 	// hears of none of its resets.
 	mute int
@@ -203,9 +203,9 @@ func (t *task) lost() bool {
 	return false
 }
 
-// back says whether the task was in a file at any time since the last rest.
+// back says whether a sound file had the task at any time since the last rest.
 func (t *task) back() bool {
-	return slices.ContainsFunc(t.views, func(v view) bool { return v.kind != absent })
+	return slices.ContainsFunc(t.views, func(v view) bool { return v.kind == defined })
 }
 
 // edited says whether any view since the last rest asks for something.
