@@ -212,6 +212,29 @@ func TestUnknownRemovalsAreNotOverwritten(t *testing.T) {
 	})
 }
 
+// What a status shows as held is on the disk by then: a daemon that died right
+// after it would let go what an operator was told is held.
+func TestShownHoldsAreRemembered(t *testing.T) {
+	t.Parallel()
+	remembering := make(chan chan struct{})
+	files := map[string]string{"a.hcl": task("a", ""), "b.hcl": task("b", ""), "c.hcl": task("c", "")}
+	h := newHouse(t, files, func(_ *Config, m *fakeMachines) { m.remembering = remembering })
+	defer h.stop()
+	h.Settled(t.Context())
+	h.remove("abc")
+	written := <-remembering
+	shown := make(chan Status, 1)
+	go func() { shown <- h.Show() }()
+	select {
+	case s := <-shown:
+		t.Errorf("shown before it was written: %v", s.HeldRemovals)
+		shown <- s
+	case <-time.After(100 * time.Millisecond): // which is no proof, and all that a slow disk would show
+	}
+	close(written)
+	expect(t, "held", (<-shown).HeldRemovals, []string{"a", "b", "c"})
+}
+
 // A clock that was set back does not hold removals back for long.
 func TestRememberWithTheClockSetBack(t *testing.T) {
 	w := &World{Now: story, Removals: runtime.Removals{Begun: map[string]runtime.BegunRemoval{"a": {At: story.Add(time.Hour), Ran: 3}}}}

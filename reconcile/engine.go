@@ -220,10 +220,16 @@ func (e *Engine) Status() Status {
 func (e *Engine) Show() Status {
 	e.cfg.Machines.Probe()
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	w, verdicts := e.judgeNow()
 	e.shown = braked(verdicts)
-	return e.statusOf(w, verdicts)
+	status, held := e.statusOf(w, verdicts), len(e.shown) > 0
+	e.mu.Unlock()
+	if held {
+		// Who was shown that they are held may count on it, should the daemon
+		// die in this moment.
+		e.saveRemovals()
+	}
+	return status
 }
 
 // ShowAfterLook is Show after a look at the directory that began after the call,

@@ -34,6 +34,9 @@ type fakeMachines struct {
 	// removals is what was remembered last.
 	removals     runtime.Removals
 	failRemember error
+	// remembering, unless it is nil, gets a channel for each call to remember, which
+	// goes on when that is closed.
+	remembering chan chan struct{}
 	// most is the highest number of starts that were under way at once.
 	underWay, most int
 	startTakes     time.Duration
@@ -146,6 +149,11 @@ func (f *fakeMachines) Preview(task *spec.Task, _ *runtime.Record) ([]string, er
 }
 
 func (f *fakeMachines) RememberRemovals(removals runtime.Removals) error {
+	if f.remembering != nil {
+		done := make(chan struct{})
+		f.remembering <- done
+		<-done
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.failRemember != nil {
