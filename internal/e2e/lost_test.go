@@ -181,7 +181,9 @@ func TestSocketAndRecordLost(t *testing.T) {
 	h.must(os.Remove(h.recordPath("web")))
 	h.must(os.Remove(h.recordPath("web") + ".durable"))
 	h.StartDaemon()
-	lost := func(task TaskStatus) bool { return task.Phase == "running" && strings.Contains(task.Reason, "QMP socket lost") }
+	lost := func(task TaskStatus) bool {
+		return task.Phase == "running" && strings.Contains(task.Reason, "QMP socket lost")
+	}
 	h.AwaitTask("web", "running without QMP", lost)
 	h.AwaitConverged()
 	h.ExpectUntouched(before)

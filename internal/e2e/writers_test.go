@@ -120,6 +120,15 @@ var writers = []writer{
 		w.write(w.path, w.content)
 		w.h.must(os.Remove(swap))
 	}},
+	{"VS Code", func(w *writing) { // it keeps the inode, its owner and its links
+		file, err := os.OpenFile(w.path, os.O_RDWR, 0)
+		w.h.must(err)
+		w.h.must(file.Truncate(0))
+		_, err = file.WriteString(w.content)
+		w.h.must(err)
+		w.h.must(file.Sync())
+		w.h.must(file.Close())
+	}},
 	{"scp", func(w *writing) { w.pieces(os.O_WRONLY | os.O_TRUNC) }},
 	{"sftp to another name", func(w *writing) {
 		part := w.path + ".filepart"
