@@ -216,18 +216,14 @@ func (m *model) restTask(t *task, w world) {
 	t.forget()
 }
 
-// restBrake notes whether the brake holds a removal. The daemon remembers those of
-// tasks that are in a broken file by now, or whose directory is away, and the
-// status does not list them then.
+// restBrake notes whether the brake holds a removal. The daemon remembers it while
+// a file is broken or the directory away, whatever the status lists then.
 func (t *task) restBrake(v view, away, listed bool) {
 	released := t.back() || t.approved
 	stays, perhaps := t.braked && !released, t.doubtful || t.braked && released
-	switch {
-	case away || v.kind == obscure:
+	if away || v.kind == obscure || v.held {
 		t.braked, t.doubtful = stays, perhaps
-	case v.held: // which every absent task is then
-		t.braked, t.doubtful = listed && stays, listed && perhaps
-	default:
+	} else {
 		t.braked, t.doubtful = listed && v.leaves(), false
 	}
 }
