@@ -190,9 +190,9 @@ func (t *task) candidates() []def {
 }
 
 // lost says whether a removal may have been carried out before the task came to
-// look as it does now.
+// look as it does now. A VM that was let go of is forgotten when it ends.
 func (t *task) lost() bool {
-	if t.approved {
+	if t.approved || t.kept && t.kills+t.offs > 0 {
 		return true
 	}
 	for i, v := range t.views {
