@@ -33,7 +33,7 @@ func guard(ctx context.Context, deed func(context.Context) error) (err error) {
 
 // judgeGuarded is judge, of which a panic is that task's failure: nothing is
 // done for it, and the other tasks are judged all the same.
-func judgeGuarded(w *World, c *claims, b *brake, wants map[string]*Want, name string) (v Verdict) {
+func judgeGuarded(w *World, c func() *claims, b *brake, wants map[string]*Want, name string) (v Verdict) {
 	defer func() {
 		cause := recover()
 		if cause == nil {

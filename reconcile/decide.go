@@ -61,6 +61,9 @@ type Verdict struct {
 	// says that the directory must be read for it.
 	Wake time.Time
 	Look bool
+	// Same says that nothing about the task has changed since an earlier pass said
+	// the same.
+	Same bool
 	// Bug is the panic, with its stack, that the judgement ended in; empty as a
 	// rule.
 	Bug string
@@ -73,7 +76,7 @@ type judgement struct {
 	want   *Want
 	wants  map[string]*Want
 	o      runtime.Observation
-	claims *claims
+	claims func() *claims
 	brake  *brake
 	v      Verdict
 }
@@ -84,7 +87,7 @@ func (j *judgement) rec() *runtime.Record { return j.o.Record }
 // precedence: what may not be touched, what was let go of, the end of the
 // daemon, an operator's will, absence, and then what the files say. Whatever
 // they come to, a stop once begun finishes (settle).
-func judge(w *World, c *claims, b *brake, wants map[string]*Want, name string) Verdict {
+func judge(w *World, c func() *claims, b *brake, wants map[string]*Want, name string) Verdict {
 	want := wants[name]
 	j := &judgement{w: w, name: name, want: want, wants: wants, o: w.Observed[name], claims: c, brake: b}
 	j.v = Verdict{Task: name, Want: want, Record: j.rec(), Desired: "absent"}

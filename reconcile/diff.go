@@ -3,6 +3,7 @@ package reconcile
 import (
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/qemu-reconciler/qemu-reconciler/spec"
 )
@@ -12,7 +13,8 @@ import (
 // world gives the same verdicts.
 func Diff(w *World) []Verdict {
 	wants := w.wants()
-	held, removals := w.claims(), newBrake(w, wants)
+	removals := newBrake(w, wants)
+	held := sync.OnceValue(w.claims) // as a rule nobody asks
 	names := make([]string, 0, len(wants)+len(w.Observed))
 	for name := range wants {
 		names = append(names, name)
@@ -25,7 +27,11 @@ func Diff(w *World) []Verdict {
 	slices.Sort(names)
 	verdicts := make([]Verdict, 0, len(names))
 	for _, name := range names {
-		verdicts = append(verdicts, judgeGuarded(w, held, &removals, wants, name))
+		v, known := w.Resting.of(w, name, wants[name])
+		if !known {
+			v = judgeGuarded(w, held, &removals, wants, name)
+		}
+		verdicts = append(verdicts, v)
 	}
 	return verdicts
 }

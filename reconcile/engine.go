@@ -128,7 +128,8 @@ type Engine struct {
 	bugs    map[string]string // by task, as they were logged
 	stop    bool              // the daemon stops its VMs
 	binding map[*spec.Definition]binding
-	told    Status // what the narrator has told
+	told    told
+	resting resting
 
 	// removals is what the brake remembers, and shown the removals that the last
 	// status or plan for an operator listed as waiting for approval; nil when
@@ -153,7 +154,7 @@ func New(cfg Config) *Engine {
 	e := &Engine{
 		cfg: cfg, poke: make(chan struct{}, 1), passed: make(chan struct{}),
 		absent: map[string]Absence{}, busy: map[string]Step{}, asked: map[string]Ask{}, faults: map[string]Fault{}, bugs: map[string]string{},
-		binding: map[*spec.Definition]binding{}, removals: cfg.Removals, saved: cfg.Removals,
+		resting: resting{}, told: told{tasks: map[string]standing{}}, binding: map[*spec.Definition]binding{}, removals: cfg.Removals, saved: cfg.Removals,
 	}
 	e.Tune(cfg.Tuning)
 	return e

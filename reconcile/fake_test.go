@@ -19,7 +19,7 @@ import (
 // stopTakes to shut down. It keeps the log of what was done to it. Real QEMU
 // is tested elsewhere; here time is fake, so processes must be.
 type fakeMachines struct {
-	t         *testing.T
+	t         testing.TB
 	poke      func()
 	stopTakes time.Duration
 	failStart map[string]error
@@ -42,7 +42,7 @@ type fakeMachines struct {
 	startTakes     time.Duration
 }
 
-func newFake(t *testing.T) *fakeMachines {
+func newFake(t testing.TB) *fakeMachines {
 	return &fakeMachines{t: t, observed: map[string]runtime.Observation{}, failStart: map[string]error{}, nextPID: 100, begin: time.Now()}
 }
 

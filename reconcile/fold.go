@@ -14,11 +14,9 @@ import (
 func statusOf(w *World, verdicts []Verdict) Status {
 	s := Status{
 		Format: 1, VMsDir: w.Set.Dir, Converged: w.Set.Err == nil && !w.Set.Unsettled,
-		Unsettled: w.Set.Writing, Tasks: []TaskStatus{}, Files: []FileStatus{}, HeldRemovals: []string{},
+		Unsettled: w.Set.Writing, Tasks: make([]TaskStatus, 0, len(verdicts)), Files: fileStatuses(w.Set), HeldRemovals: []string{},
 	}
-	if w.Set.Err != nil {
-		s.DirError = w.Set.Err.Error()
-	}
+	s.DirError = dirError(w.Set)
 	known := map[string]bool{}
 	for _, v := range verdicts {
 		if v.Hidden {
@@ -32,15 +30,30 @@ func statusOf(w *World, verdicts []Verdict) Status {
 		}
 	}
 	for _, f := range w.Set.Files {
-		if len(f.Errors)+len(f.Warnings) == 0 {
-			continue
-		}
-		s.Files = append(s.Files, FileStatus{Path: f.Path, Errors: orEmpty(f.Errors), Warnings: orEmpty(f.Warnings)})
 		s.Converged = s.Converged && len(f.Errors) == 0
 		s.Tasks = append(s.Tasks, unstarted(f, known)...)
 	}
 	slices.SortFunc(s.Tasks, func(a, b TaskStatus) int { return strings.Compare(a.Name, b.Name) })
 	return s
+}
+
+// dirError says why the directory could not be read; empty when it could.
+func dirError(set *spec.Set) string {
+	if set.Err != nil {
+		return set.Err.Error()
+	}
+	return ""
+}
+
+// fileStatuses are the files about which there is something to say.
+func fileStatuses(set *spec.Set) []FileStatus {
+	out := []FileStatus{}
+	for _, f := range set.Files {
+		if len(f.Errors)+len(f.Warnings) > 0 {
+			out = append(out, FileStatus{Path: f.Path, Errors: orEmpty(f.Errors), Warnings: orEmpty(f.Warnings)})
+		}
+	}
+	return out
 }
 
 // unstarted are the tasks that have an error and no last good definition: they

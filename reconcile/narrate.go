@@ -1,6 +1,13 @@
 package reconcile
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/qemu-reconciler/qemu-reconciler/spec"
+)
 
 // news is one thing that changed from a pass to the next and is worth an
 // event. What the runtime does (starts, exits) it tells by itself; this is what
@@ -11,53 +18,86 @@ type news struct {
 	warn                bool
 }
 
-// narrate compares two statuses and tells the edges between them, so that a
-// state that lasts is told once.
-func narrate(before, after *Status) []news {
-	var out []news
-	if before.DirError != after.DirError {
-		if after.DirError != "" {
-			out = append(out, news{kind: "dir-missing", warn: true,
-				message: "the task directory cannot be read, nothing is stopped for it: " + after.DirError})
-		} else {
-			out = append(out, news{kind: "dir-back", message: "the task directory can be read again"})
-		}
-	}
-	out = append(out, narrateFiles(before.Files, after.Files)...)
+// told is what was told already, so that a state that lasts is told once.
+type told struct {
+	dirError string
+	files    []FileStatus
+	tasks    map[string]standing
+}
+
+// standing is how a task stood when it was last looked at.
+type standing struct {
+	phase  Phase
+	reason string
+}
+
+// narrate tells what is another than it was.
+func (t *told) narrate(set *spec.Set, verdicts []Verdict) []news {
+	out := t.narrateDirectory(dirError(set))
+	files := fileStatuses(set)
+	out = append(out, narrateFiles(t.files, files)...)
+	t.files = files
 	faulty := map[string]bool{} // what their files tell is told already
-	for _, f := range after.Files {
+	for _, f := range files {
 		for _, d := range f.Errors {
 			faulty[d.Task] = true
 		}
 	}
-	told := map[string]*TaskStatus{}
-	for i := range before.Tasks {
-		told[before.Tasks[i].Name] = &before.Tasks[i]
-	}
-	for i := range after.Tasks {
-		t := &after.Tasks[i]
-		old := told[t.Name]
-		if old != nil && old.Phase == t.Phase && old.Reason == t.Reason {
+	seen := 0
+	for i := range verdicts {
+		v := &verdicts[i]
+		if v.Hidden {
 			continue
 		}
-		if !faulty[t.Name] {
-			out = append(out, narrateTask(old, t)...)
+		seen++
+		if v.Same {
+			continue
 		}
+		now := standing{v.Phase, v.Reason}
+		old, known := t.tasks[v.Task]
+		t.tasks[v.Task] = now
+		if (!known || old != now) && !faulty[v.Task] {
+			out = append(out, narrateTask(old, v)...)
+		}
+	}
+	if len(t.tasks) > seen {
+		t.forget(verdicts)
 	}
 	return out
 }
 
-func narrateTask(old, t *TaskStatus) []news {
-	same := old != nil && old.Phase == t.Phase
+// forget drops tasks that are none any more: should they come again, they are new.
+func (t *told) forget(verdicts []Verdict) {
+	maps.DeleteFunc(t.tasks, func(name string, _ standing) bool {
+		i, found := slices.BinarySearchFunc(verdicts, name, func(v Verdict, name string) int { return strings.Compare(v.Task, name) })
+		return !found || verdicts[i].Hidden
+	})
+}
+
+func (t *told) narrateDirectory(fault string) []news {
+	before := t.dirError
+	t.dirError = fault
 	switch {
-	case t.Phase == PhaseBackoff:
-		return []news{{kind: "backoff", task: t.Name, message: t.Reason, warn: true}}
-	case t.Phase == PhaseFailed && !same:
-		return []news{{kind: "gave-up", task: t.Name, message: t.Reason, warn: true}}
-	case t.Phase == PhaseHeld && !same:
-		return []news{{kind: "removal-held", task: t.Name, message: t.Reason, warn: true}}
-	case old != nil && old.Phase == PhaseHeld && t.Desired != "absent":
-		return []news{{kind: "removal-off", task: t.Name, message: "a file defines it again; its VM was not touched"}}
+	case fault == before:
+		return nil
+	case fault == "":
+		return []news{{kind: "dir-back", message: "the task directory can be read again"}}
+	}
+	return []news{{kind: "dir-missing", warn: true,
+		message: "the task directory cannot be read, nothing is stopped for it: " + fault}}
+}
+
+func narrateTask(old standing, v *Verdict) []news {
+	same := old.phase == v.Phase
+	switch {
+	case v.Phase == PhaseBackoff:
+		return []news{{kind: "backoff", task: v.Task, message: v.Reason, warn: true}}
+	case v.Phase == PhaseFailed && !same:
+		return []news{{kind: "gave-up", task: v.Task, message: v.Reason, warn: true}}
+	case v.Phase == PhaseHeld && !same:
+		return []news{{kind: "removal-held", task: v.Task, message: v.Reason, warn: true}}
+	case old.phase == PhaseHeld && v.Desired != "absent":
+		return []news{{kind: "removal-off", task: v.Task, message: "a file defines it again; its VM was not touched"}}
 	}
 	return nil
 }

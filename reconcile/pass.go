@@ -58,15 +58,17 @@ func (e *Engine) pass(ctx context.Context) time.Time {
 	for i := range verdicts {
 		v := &verdicts[i]
 		wake = earlier(wake, v.Wake)
+		if v.Same {
+			continue
+		}
 		e.look = e.look || v.Look
 		e.logBug(v)
 		if v.Step != StepNone {
 			e.begin(ctx, v)
 		}
 	}
-	status := statusOf(w, verdicts)
-	news := narrate(&e.told, &status)
-	e.told = status
+	e.resting.note(w, verdicts)
+	news := e.told.narrate(w.Set, verdicts)
 	e.mu.Unlock()
 	e.saveRemovals()
 	e.tell(news)
@@ -132,7 +134,7 @@ func (e *Engine) world(now time.Time) *World {
 	return &World{
 		Now: now, BootID: e.cfg.BootID, Set: e.set, Observed: e.cfg.Machines.Observe(), LastEvent: e.event, Read: e.read, Blind: e.blind,
 		Removals: e.removals, RemovalsFault: e.cfg.RemovalsFault, MaxRemovals: e.cfg.Tuning.MaxRemovals,
-		Absent: e.absent, Busy: e.busy, Asked: e.asked, Faults: e.faults, Stopping: e.stop, Bind: e.bind,
+		Absent: e.absent, Busy: e.busy, Asked: e.asked, Faults: e.faults, Stopping: e.stop, Resting: e.resting, Bind: e.bind,
 	}
 }
 

@@ -90,7 +90,7 @@ func (j *judgement) judgeDown() {
 		v.Change.Reason = v.Reason
 		return
 	}
-	if owner, what := j.claims.holder(j.want.Task, ports(rec)); owner != "" {
+	if owner, what := j.claims().holder(j.want.Task, ports(rec)); owner != "" {
 		j.wait(owner, what)
 		return
 	}

@@ -40,6 +40,8 @@ type World struct {
 	Faults map[string]Fault
 	// Stopping is set when the daemon stops its VMs before it exits.
 	Stopping bool
+	// Resting are verdicts on earlier worlds that may be true still; nil for none.
+	Resting resting
 	// Bind gives a definition its allocated ports; nil calls Definition.Bind.
 	Bind func(d *spec.Definition, allocated map[string]int) *spec.Task
 }
@@ -78,18 +80,23 @@ type Want struct {
 // task that cannot be judged now.
 func (w *World) wants() map[string]*Want {
 	out := make(map[string]*Want, len(w.Observed))
-	defined := make(map[string]bool, len(w.Observed))
-	if w.Set.Err == nil {
-		for _, d := range w.Set.Definitions {
-			defined[d.Task.Name] = true
-			if d.Here {
-				out[d.Task.Name] = &Want{Task: w.bind(d), File: d.File, Definition: d}
-			}
+	definitions := w.Set.Definitions
+	if w.Set.Err != nil {
+		definitions = nil
+	}
+	wants := make([]Want, len(definitions))
+	for i, d := range definitions {
+		if d.Here {
+			wants[i] = Want{Task: w.bind(d), File: d.File, Definition: d}
+			out[d.Task.Name] = &wants[i]
 		}
 	}
 	unknown := w.unknown()
 	for name, o := range w.Observed {
-		if o.Record == nil || o.Record.Wanted == nil || o.Record.Kept || defined[name] {
+		if out[name] != nil || o.Record == nil || o.Record.Wanted == nil || o.Record.Kept {
+			continue
+		}
+		if _, elsewhere := findDefinition(definitions, name); elsewhere {
 			continue
 		}
 		if stale := unknown(name, o.Record.File); stale != "" {
