@@ -1,0 +1,285 @@
+package scale
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// descriptors are those that the daemon holds for a VM: its pidfd and its QMP
+// session.
+const descriptors = 2
+
+// looks is how many times the whole directory is looked at for one figure.
+const looks = 5
+
+// settleTime is how long a removal waits for the directory to be quiet; it is no
+// part of what is measured.
+const settleTime = 500 * time.Millisecond
+
+// Figure is one thing that was measured.
+type Figure struct {
+	Name, Unit string
+	Value      float64
+	// Each says that the value is expected to grow with the number of tasks; the
+	// others are not.
+	Each bool
+}
+
+// Options of Measure.
+type Options struct {
+	// Program is the daemon to measure.
+	Program string
+	// Dir is where a directory of its own is made; empty means the system's
+	// temporary one.
+	Dir   string
+	Tasks int
+}
+
+// Measure lets the daemon start, lose and find again so many stand-ins, and says
+// what that took. It leaves nothing behind. ctx bounds the whole.
+func Measure(ctx context.Context, o Options) (figures []Figure, err error) {
+	w, err := newWorld(o.Program, o.Dir, o.Tasks)
+	if err != nil {
+		if w != nil {
+			err = errors.Join(err, w.close())
+		}
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	m := &measurement{world: w}
+	for _, step := range []func(context.Context) error{m.idle, m.converge, m.cost, m.look, m.edit, m.remove, m.status, m.adopt, m.stopAll} {
+		if err := step(ctx); err != nil {
+			return m.figures, err
+		}
+	}
+	return m.figures, nil
+}
+
+// measurement is one run.
+type measurement struct {
+	*world
+	figures []Figure
+}
+
+func (m *measurement) add(name, unit string, value float64, each bool) {
+	m.figures = append(m.figures, Figure{name, unit, value, each})
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// timed measures what the daemon's own threads have of a step, too.
+func (m *measurement) timed(name string, each bool, step func() error) error {
+	before, err := m.cpu()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := step(); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	took := time.Since(began)
+	after, err := m.cpu()
+	if err != nil {
+		return err
+	}
+	m.add(name, "ms", milliseconds(took), each)
+	m.add(name+": CPU", "ms", milliseconds(after-before), each)
+	return nil
+}
+
+// idle starts a daemon whose task directory is not there yet.
+func (m *measurement) idle(ctx context.Context) error {
+	if err := m.start(); err != nil {
+		return err
+	}
+	if err := m.awaitEvents(ctx, "dir-missing", 1); err != nil {
+		return err
+	}
+	pss, err := m.pss()
+	m.add("memory with no task", "MiB", pss, false)
+	return err
+}
+
+// converge puts all files there by one rename.
+func (m *measurement) converge(ctx context.Context) error {
+	return m.timed("one rename → all running", true, func() error {
+		if err := os.Rename(m.path("ready"), m.path("vms.d")); err != nil {
+			return err
+		}
+		return m.awaitEvents(ctx, "running", m.tasks)
+	})
+}
+
+// cost is what the daemon holds for all of them.
+func (m *measurement) cost(context.Context) error {
+	pss, err := m.pss()
+	if err != nil {
+		return err
+	}
+	threads, err := m.entries("task")
+	if err != nil {
+		return err
+	}
+	fds, err := m.entries("fd")
+	m.add("memory with all", "MiB", pss, true)
+	m.add("threads with all", "", float64(threads), false)
+	m.add("descriptors with all", "", float64(fds), true)
+	return err
+}
+
+// look makes the daemon look at everything though nothing changed. A pass tells
+// nobody of itself, so it is its CPU time that is measured: the passes have
+// ended when it grows no more.
+func (m *measurement) look(ctx context.Context) error {
+	before, err := m.rested(ctx)
+	if err != nil {
+		return err
+	}
+	after := before
+	for range looks {
+		if err := m.daemon.Process.Signal(syscall.SIGHUP); err != nil {
+			return err
+		}
+		if after, err = m.rested(ctx); err != nil {
+			return err
+		}
+	}
+	m.add("look at everything, nothing changed: CPU", "ms", milliseconds(after-before)/looks, true)
+	return nil
+}
+
+// rested waits until the daemon has computed nothing for a while, and gives the
+// CPU time that it has had by then.
+func (m *measurement) rested(ctx context.Context) (used time.Duration, err error) {
+	const quiet, little = 200 * time.Millisecond, time.Millisecond
+	since := time.Now()
+	err = m.await(ctx, "rest", func() (bool, error) {
+		now, err := m.cpu()
+		if now-used > little {
+			used, since = now, time.Now()
+		}
+		return time.Since(since) > quiet, err
+	})
+	return used, err
+}
+
+// edit changes one file so that its VM restarts.
+func (m *measurement) edit(ctx context.Context) error {
+	if err := m.readEvents(); err != nil {
+		return err
+	}
+	running := m.counts["running"]
+	return m.timed("one file changed → restarted", false, func() error {
+		if err := m.world.edit(0, 160); err != nil {
+			return err
+		}
+		return m.awaitEvents(ctx, "running", running+1)
+	})
+}
+
+// remove removes one file.
+func (m *measurement) remove(ctx context.Context) error {
+	if _, err := m.rested(ctx); err != nil {
+		return err
+	}
+	err := m.timed("one file removed → VM gone (and 500 ms)", false, func() error {
+		if err := os.Remove(m.path("vms.d", name(0)+".hcl")); err != nil {
+			return err
+		}
+		return m.awaitEvents(ctx, "removed", 1)
+	})
+	m.tasks--
+	return err
+}
+
+// status runs the command, as an operator does.
+func (m *measurement) status(context.Context) error {
+	var took []time.Duration
+	size := 0
+	for range looks {
+		began := time.Now()
+		out, err := m.command("status", "--json").Output()
+		if err != nil {
+			return fmt.Errorf("status --json: %w\n%s", err, m.words())
+		}
+		took = append(took, time.Since(began))
+		size = len(out)
+		var st struct {
+			Converged bool
+			Tasks     []struct{ Phase string }
+		}
+		if err := json.Unmarshal(out, &st); err != nil {
+			return err
+		}
+		if !st.Converged || len(st.Tasks) != m.tasks {
+			return fmt.Errorf("status shows %d tasks, converged %v; want %d", len(st.Tasks), st.Converged, m.tasks)
+		}
+	}
+	slices.Sort(took)
+	m.add("status --json", "ms", milliseconds(took[len(took)/2]), true)
+	m.add("status --json: size", "KiB", float64(size)/1024, true)
+	return nil
+}
+
+// adopt kills the daemon and starts another.
+func (m *measurement) adopt(ctx context.Context) error {
+	if err := m.kill(); err != nil {
+		return err
+	}
+	if err := m.readEvents(); err != nil {
+		return err
+	}
+	adopted := m.counts["adopted"]
+	began := time.Now()
+	if err := m.start("--stop-on-exit"); err != nil {
+		return err
+	}
+	if err := m.awaitEvents(ctx, "adopted", adopted+m.tasks); err != nil {
+		return err
+	}
+	m.add("daemon started → all known", "ms", milliseconds(time.Since(began)), true)
+	if err := m.awaitEvents(ctx, "daemon-started", 2); err != nil {
+		return err
+	}
+	m.add("daemon started → it answers", "ms", milliseconds(time.Since(began)), true)
+	err := m.await(ctx, "QMP sessions", func() (bool, error) {
+		n, err := m.entries("fd")
+		return n >= descriptors*m.tasks, err
+	})
+	if err != nil {
+		return err
+	}
+	m.add("daemon started → all QMP sessions", "ms", milliseconds(time.Since(began)), true)
+	used, err := m.rested(ctx)
+	if err != nil {
+		return err
+	}
+	m.add("daemon started → all QMP sessions: CPU", "ms", milliseconds(used), true)
+	pss, err := m.pss()
+	m.add("memory with all adopted", "MiB", pss, true)
+	return err
+}
+
+// stopAll ends the daemon, which stops its VMs first.
+func (m *measurement) stopAll(ctx context.Context) error {
+	began := time.Now()
+	if err := m.daemon.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	select {
+	case <-m.ended:
+	case <-ctx.Done():
+		return fmt.Errorf("the daemon has not stopped all: %w\n%s", ctx.Err(), m.words())
+	}
+	m.add("all stopped gracefully", "ms", milliseconds(time.Since(began)), true)
+	if code := m.daemon.ProcessState.ExitCode(); code != 0 {
+		return fmt.Errorf("the daemon ended with %d\n%s", code, m.words())
+	}
+	return nil
+}

@@ -1,0 +1,56 @@
+package scale
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// cpu is the time that all threads of the daemon have had, to the nanosecond.
+// Threads that end take theirs with them, which those of a Go program rarely do.
+func (w *world) cpu() (time.Duration, error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", w.daemon.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	var sum time.Duration
+	for _, path := range threads {
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		var on int64
+		if _, err := fmt.Sscan(string(text), &on); err != nil {
+			return 0, err
+		}
+		sum += time.Duration(on)
+	}
+	return sum, nil
+}
+
+// pss is the daemon's share of the memory, in MiB (proc_pid_smaps_rollup(5)).
+func (w *world) pss() (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", w.daemon.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, found := bytes.Cut(text, []byte("\nPss:"))
+	var kib int
+	if _, err := fmt.Sscan(string(rest), &kib); err != nil || !found {
+		return 0, fmt.Errorf("no Pss in smaps_rollup: %w", err)
+	}
+	return float64(kib) / 1024, nil
+}
+
+// entries counts what is in a directory of the daemon in /proc.
+func (w *world) entries(dir string) (int, error) {
+	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/%s", w.daemon.Process.Pid, dir))
+	return len(all), err
+}

@@ -1,0 +1,51 @@
+package scale
+
+import (
+	"context"
+	"flag"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	counts  = flag.String("scale.tasks", "60", "numbers of tasks to measure with, separated by commas")
+	program = flag.String("scale.program", "", "daemon to measure; empty builds it")
+	patient = flag.Duration("scale.timeout", 10*time.Minute, "how long one number of tasks may take")
+)
+
+// TestScale runs the daemon with many stand-ins for QEMU, and shows what grows
+// with their number. By default that is a few: the table is for whoever asks for
+// more.
+func TestScale(t *testing.T) {
+	if *program == "" {
+		*program = filepath.Join(t.TempDir(), "qemu-reconciler")
+		build := exec.Command("go", "build", "-o", *program, "./cmd/qemu-reconciler")
+		build.Dir = "../.."
+		if words, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, words)
+		}
+	}
+	for text := range strings.SplitSeq(*counts, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), *patient)
+		figures, err := Measure(ctx, Options{Program: *program, Tasks: n})
+		cancel()
+		for _, f := range figures {
+			if f.Each {
+				t.Logf("%6d tasks: %-48s %10.1f %-3s %8.4f each", n, f.Name, f.Value, f.Unit, f.Value/float64(n))
+			} else {
+				t.Logf("%6d tasks: %-48s %10.1f %s", n, f.Name, f.Value, f.Unit)
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
