@@ -106,7 +106,7 @@ func (c *chaos) directoryAway() string {
 	aside := c.h.VMs + ".away"
 	if c.m.away {
 		c.must(os.Rename(aside, c.h.VMs))
-		c.m.away = false
+		c.m.back()
 		return "back"
 	}
 	c.must(os.Rename(c.h.VMs, aside))

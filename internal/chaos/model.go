@@ -147,6 +147,18 @@ func (m *model) deliver(next content, blink bool) {
 	}
 }
 
+// back says that the directory is there again, with what it had: what no daemon
+// has ever heard of is news from now on.
+func (m *model) back() {
+	m.away = false
+	for _, name := range m.names() {
+		t, v := m.tasks[name], m.now.view(name)
+		if !t.recorded && len(t.views) == 0 && v.kind == defined {
+			t.views, t.unseen = append(t.views, v), m.blind
+		}
+	}
+}
+
 // daemonIs says that a daemon runs from now on, or does not.
 func (m *model) daemonIs(up bool) {
 	m.blind = !up
