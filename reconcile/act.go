@@ -33,6 +33,9 @@ func (e *Engine) begin(ctx context.Context, v *Verdict) {
 		wanted = v.Want.Task
 	}
 	e.busy[task] = v.Step
+	if v.Step == StepStart {
+		e.starting[task] = wanted
+	}
 	delete(e.asked, task)
 	e.work.Go(func() {
 		err := guard(ctx, deed)
@@ -75,6 +78,7 @@ func (e *Engine) deed(v *Verdict) (deed func(context.Context) error) {
 func (e *Engine) done(task string, wanted *spec.Task, err error) {
 	e.mu.Lock()
 	delete(e.busy, task)
+	delete(e.starting, task)
 	switch {
 	case err == nil:
 		delete(e.faults, task)

@@ -7,7 +7,7 @@ import (
 	"github.com/qemu-reconciler/qemu-reconciler/spec"
 )
 
-// claims are the things of the host that live VMs hold. A VM that needs one of
+// claims are the things of the host that VMs hold. A VM that needs one of
 // them waits for its holder to be gone, instead of failing on a lock or a port
 // that is about to be free: that is what renaming a task amounts to.
 type claims struct {
@@ -43,9 +43,12 @@ func newClaims() *claims {
 	return &claims{images: map[string][]imageClaim{}, ports: map[portKey][]portClaim{}}
 }
 
-// claims are those of all live VMs.
+// claims are those of all live VMs, and of those that are being started.
 func (w *World) claims() *claims {
 	c := newClaims()
+	for name, task := range w.Starting {
+		c.add(name, task, task.Forwards(ports(w.Observed[name].Record)))
+	}
 	for name, o := range w.Observed {
 		if o.Alive && o.Record != nil && o.Record.Applied != nil && o.Record.Process != nil {
 			c.add(name, o.Record.Applied, o.Record.Process.Forwards)

@@ -75,7 +75,7 @@ func readWorld(t *testing.T, archive *txtar.Archive) *World {
 	t.Helper()
 	w := storyWorld{World: &World{
 		Now: story, Read: story, BootID: "this-boot", Set: &spec.Set{Dir: "/vms"}, Observed: map[string]runtime.Observation{},
-		Absent: map[string]Absence{}, Busy: map[string]Step{}, Asked: map[string]Ask{}, Faults: map[string]Fault{},
+		Absent: map[string]Absence{}, Busy: map[string]Step{}, Starting: map[string]*spec.Task{}, Asked: map[string]Ask{}, Faults: map[string]Fault{},
 		Removals: runtime.Removals{Held: map[string]runtime.HeldRemoval{}, Begun: map[string]runtime.BegunRemoval{}},
 	}}
 	appliedTasks := map[string]*spec.Definition{}
@@ -134,6 +134,9 @@ func applyFacts(t *testing.T, w *storyWorld, name string, facts []string) {
 			w.Removals.Begun[name] = runtime.BegunRemoval{At: offset(t, value), Ran: w.ranThen}
 		case "busy":
 			w.Busy[name] = Step(value)
+		case "starting":
+			w.Busy[name], w.Starting[name] = StepStart, o.Record.Applied
+			o.Record = &runtime.Record{Task: name}
 		case "ask":
 			w.Asked[name] = Ask(value)
 		case "fault":

@@ -118,18 +118,20 @@ type Engine struct {
 	// unsettled counts the looks in a row that found a file being written.
 	unsettled int
 	// read is when the reading of set began.
-	read    time.Time
-	event   time.Time
-	blind   bool
-	absent  map[string]Absence
-	busy    map[string]Step
-	asked   map[string]Ask
-	faults  map[string]Fault
-	bugs    map[string]string // by task, as they were logged
-	stop    bool              // the daemon stops its VMs
-	binding map[*spec.Definition]binding
-	told    told
-	resting resting
+	read   time.Time
+	event  time.Time
+	blind  bool
+	absent map[string]Absence
+	busy   map[string]Step
+	// starting are the definitions of the starts that are busy.
+	starting map[string]*spec.Task
+	asked    map[string]Ask
+	faults   map[string]Fault
+	bugs     map[string]string // by task, as they were logged
+	stop     bool              // the daemon stops its VMs
+	binding  map[*spec.Definition]binding
+	told     told
+	resting  resting
 
 	// removals is what the brake remembers, and shown the removals that the last
 	// status or plan for an operator listed as waiting for approval; nil when
@@ -153,7 +155,7 @@ type binding struct {
 func New(cfg Config) *Engine {
 	e := &Engine{
 		cfg: cfg, poke: make(chan struct{}, 1), passed: make(chan struct{}),
-		absent: map[string]Absence{}, busy: map[string]Step{}, asked: map[string]Ask{}, faults: map[string]Fault{}, bugs: map[string]string{},
+		absent: map[string]Absence{}, busy: map[string]Step{}, starting: map[string]*spec.Task{}, asked: map[string]Ask{}, faults: map[string]Fault{}, bugs: map[string]string{},
 		resting: resting{}, told: told{tasks: map[string]standing{}}, binding: map[*spec.Definition]binding{}, removals: cfg.Removals, saved: cfg.Removals,
 	}
 	e.Tune(cfg.Tuning)

@@ -31,7 +31,7 @@ func statusOf(w *World, verdicts []Verdict) Status {
 	}
 	for _, f := range w.Set.Files {
 		s.Converged = s.Converged && len(f.Errors) == 0
-		s.Tasks = append(s.Tasks, unstarted(f, known)...)
+		s.Tasks = append(s.Tasks, w.unstarted(f, known)...)
 	}
 	slices.SortFunc(s.Tasks, func(a, b TaskStatus) int { return strings.Compare(a.Name, b.Name) })
 	return s
@@ -57,22 +57,28 @@ func fileStatuses(set *spec.Set) []FileStatus {
 }
 
 // unstarted are the tasks that have an error and no last good definition: they
-// are listed so that nobody looks for them in vain.
-func unstarted(f spec.File, known map[string]bool) []TaskStatus {
+// are listed so that nobody looks for them in vain. A VM that was let go of may run
+// under that name.
+func (w *World) unstarted(f spec.File, known map[string]bool) []TaskStatus {
 	var out []TaskStatus
 	for _, name := range f.Faulty {
 		if known[name] {
 			continue
 		}
 		known[name] = true
-		t := TaskStatus{Name: name, File: f.Path, Desired: spec.StateRunning, Phase: PhaseFailed,
-			Reason: f.Errors[0].Error(), Ports: []PortStatus{}, Pending: []FieldChange{}}
+		v := Verdict{Task: name, Desired: spec.StateRunning, Phase: PhaseFailed, Reason: f.Errors[0].Error()}
 		for _, d := range f.Errors {
 			if d.Task == name {
-				t.Reason = d.Error()
+				v.Reason = d.Error()
 				break
 			}
 		}
+		o := w.Observed[name]
+		if o.Alive {
+			v.Phase, v.Reason = PhaseRunning, "let go of (on_remove = \"keep\"); "+v.Reason
+		}
+		t := taskStatus(&v, o)
+		t.File = f.Path
 		out = append(out, t)
 	}
 	return out

@@ -134,7 +134,7 @@ func (e *Engine) world(now time.Time) *World {
 	return &World{
 		Now: now, BootID: e.cfg.BootID, Set: e.set, Observed: e.cfg.Machines.Observe(), LastEvent: e.event, Read: e.read, Blind: e.blind,
 		Removals: e.removals, RemovalsFault: e.cfg.RemovalsFault, MaxRemovals: e.cfg.Tuning.MaxRemovals,
-		Absent: e.absent, Busy: e.busy, Asked: e.asked, Faults: e.faults, Stopping: e.stop, Resting: e.resting, Bind: e.bind,
+		Absent: e.absent, Busy: e.busy, Starting: e.starting, Asked: e.asked, Faults: e.faults, Stopping: e.stop, Resting: e.resting, Bind: e.bind,
 	}
 }
 

@@ -102,9 +102,10 @@ func (j *judgement) judgeDown() {
 func (j *judgement) wait(owner, what string) {
 	v := &j.v
 	v.Reason = fmt.Sprintf("waits for %s, which still holds %s", owner, what)
-	if o := j.wants[owner]; o != nil && o.Task.State == spec.StateRunning && !j.w.Observed[owner].Record.Held {
+	rec := j.w.Observed[owner].Record // which a first start in flight need not have yet
+	if o := j.wants[owner]; o != nil && o.Task.State == spec.StateRunning && (rec == nil || !rec.Held) {
 		theirs := newClaims()
-		theirs.add(owner, o.Task, o.Task.Forwards(ports(j.w.Observed[owner].Record)))
+		theirs.add(owner, o.Task, o.Task.Forwards(ports(rec)))
 		if holder, _ := theirs.holder(j.want.Task, ports(j.rec())); holder != "" {
 			v.Phase, v.Final = PhaseFailed, true
 			v.Reason = fmt.Sprintf("needs %s, which task %s holds and keeps: give one of them another", what, owner)

@@ -34,6 +34,8 @@ type World struct {
 	Blind     bool
 	// Busy are the steps in flight, at most one a task.
 	Busy map[string]Step
+	// Starting are the definitions of the starts in flight.
+	Starting map[string]*spec.Task
 	// Asked are the commands of an operator that are not carried out yet.
 	Asked map[string]Ask
 	// Faults are steps that failed and wait before they are tried again.

@@ -3,6 +3,7 @@ package chaos
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/qemu-reconciler/qemu-reconciler/internal/e2e"
@@ -197,7 +198,7 @@ func (m *model) restTask(t *task, w world) {
 		*t = task{name: t.name, uuid: t.uuid}
 		return
 	}
-	t.kept = runs && !shown
+	t.kept = runs && (!shown || strings.HasPrefix(s.Reason, "let go of"))
 	switch {
 	case v.kind == defined:
 		t.goods, t.file = []def{v.def}, v.file
