@@ -53,7 +53,7 @@ func Measure(ctx context.Context, o Options) (figures []Figure, err error) {
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
 	m := &measurement{world: w}
-	for _, step := range []func(context.Context) error{m.idle, m.converge, m.cost, m.look, m.edit, m.remove, m.status, m.adopt, m.stopAll} {
+	for _, step := range []func(context.Context) error{m.idle, m.converge, m.cost, m.look, m.relabel, m.edit, m.remove, m.status, m.adopt, m.stopAll} {
 		if err := step(ctx); err != nil {
 			return m.figures, err
 		}
@@ -151,7 +151,39 @@ func (m *measurement) look(ctx context.Context) error {
 		}
 	}
 	m.add("look at everything, nothing changed: CPU", "ms", milliseconds(after-before)/looks, true)
+	return m.bare()
+}
+
+// bare is the least that a look can be: the names in the directory, and a stat of
+// each.
+func (m *measurement) bare() error {
+	var took []time.Duration
+	for range looks {
+		began := time.Now()
+		entries, err := os.ReadDir(m.path("vms.d"))
+		if err != nil {
+			return err
+		}
+		for _, entry := range entries {
+			if _, err := os.Stat(m.path("vms.d", entry.Name())); err != nil {
+				return err
+			}
+		}
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	m.add("readdir and stat, for comparison", "ms", milliseconds(took[len(took)/2]), true)
 	return nil
+}
+
+// relabel changes what touches no VM in one file.
+func (m *measurement) relabel(ctx context.Context) error {
+	return m.timed("one label changed → recorded", false, func() error {
+		if err := m.world.edit(0, 128, "another"); err != nil {
+			return err
+		}
+		return m.awaitEvents(ctx, "changed", 1)
+	})
 }
 
 // rested waits until the daemon has computed nothing for a while, and gives the
@@ -176,7 +208,7 @@ func (m *measurement) edit(ctx context.Context) error {
 	}
 	running := m.counts["running"]
 	return m.timed("one file changed → restarted", false, func() error {
-		if err := m.world.edit(0, 160); err != nil {
+		if err := m.world.edit(0, 160, "another"); err != nil {
 			return err
 		}
 		return m.awaitEvents(ctx, "running", running+1)

@@ -76,7 +76,7 @@ func (w *world) writeTasks() error {
 		if err := os.Truncate(image, 4096); err != nil {
 			return err
 		}
-		if err := os.WriteFile(w.path("ready", name(i)+".hcl"), []byte(w.task(i, 128)), 0o644); err != nil {
+		if err := os.WriteFile(w.path("ready", name(i)+".hcl"), []byte(w.task(i, 128, "one")), 0o644); err != nil {
 			return err
 		}
 	}
@@ -90,15 +90,15 @@ func (w *world) path(parts ...string) string {
 }
 
 // task is the text of a task file.
-func (w *world) task(i, memory int) string {
-	return fmt.Sprintf("task %q {\n  config {\n    image_path        = %q\n    graceful_shutdown = true\n  }\n  resources {\n    memory = %d\n    cores  = 1\n  }\n  meta = { number = \"%d\" }\n}\n",
-		name(i), w.path("disks", name(i)+".img"), memory, i)
+func (w *world) task(i, memory int, label string) string {
+	return fmt.Sprintf("task %q {\n  config {\n    image_path        = %q\n    graceful_shutdown = true\n  }\n  resources {\n    memory = %d\n    cores  = 1\n  }\n  meta = { label = %q }\n}\n",
+		name(i), w.path("disks", name(i)+".img"), memory, label)
 }
 
 // edit puts another text in the place of a task file, at once.
-func (w *world) edit(i, memory int) error {
+func (w *world) edit(i, memory int, label string) error {
 	fresh := w.path("vms.d", ".fresh")
-	if err := os.WriteFile(fresh, []byte(w.task(i, memory)), 0o644); err != nil {
+	if err := os.WriteFile(fresh, []byte(w.task(i, memory, label)), 0o644); err != nil {
 		return err
 	}
 	return os.Rename(fresh, w.path("vms.d", name(i)+".hcl"))
