@@ -3,8 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -47,7 +45,7 @@ const (
 func TestManyVMsCostLittle(t *testing.T) {
 	t.Parallel()
 	h := Start(t, Secluded())
-	none := h.usage()
+	none := h.Usage()
 	for i := range manyVMs {
 		name := fmt.Sprintf("vm%02d", i)
 		h.Write(name+".hcl", h.Task(name, guest.Quiet))
@@ -56,14 +54,14 @@ func TestManyVMsCostLittle(t *testing.T) {
 	h.Await("answers of all VMs", func() bool {
 		return strings.Count(h.read("events.jsonl"), `"type":"running"`) == manyVMs
 	})
-	all := h.usage()
+	all := h.Usage()
 	t.Logf("%d VMs: threads %d → %d, descriptors %d → %d; for each start %d reads and writes, %d waits", manyVMs,
-		none.threads, all.threads, none.descriptors, all.descriptors, (all.calls-none.calls)/manyVMs, (all.waits-none.waits)/manyVMs)
-	atMost(t, "more threads with all VMs", all.threads-none.threads, maxMoreThreads)
-	atMost(t, "reads and writes for a start", (all.calls-none.calls)/manyVMs, maxStartCalls)
-	atMost(t, "waits for a start", (all.waits-none.waits)/manyVMs, maxStartWaits)
+		none.Threads, all.Threads, none.Descriptors, all.Descriptors, (all.Calls-none.Calls)/manyVMs, (all.Waits-none.Waits)/manyVMs)
+	atMost(t, "more threads with all VMs", all.Threads-none.Threads, maxMoreThreads)
+	atMost(t, "reads and writes for a start", (all.Calls-none.Calls)/manyVMs, maxStartCalls)
+	atMost(t, "waits for a start", (all.Waits-none.Waits)/manyVMs, maxStartWaits)
 	// Descriptors of deeds that are just done are closed in a moment.
-	h.Await("few descriptors", func() bool { return h.usage().descriptors-none.descriptors <= maxDescriptors*manyVMs+2 })
+	h.Await("few descriptors", func() bool { return h.Usage().Descriptors-none.Descriptors <= maxDescriptors*manyVMs+2 })
 
 	calls, waits := h.rest()
 	atMost(t, "reads and writes of a VM in a minute of rest", calls, maxRestCalls)
@@ -71,9 +69,9 @@ func TestManyVMsCostLittle(t *testing.T) {
 
 	h.Kill()
 	h.StartDaemon()
-	adopted := h.usage()
-	t.Logf("adopted: %d threads, %d descriptors", adopted.threads, adopted.descriptors)
-	atMost(t, "more threads with all VMs adopted", adopted.threads-none.threads, maxMoreAdopting)
+	adopted := h.Usage()
+	t.Logf("adopted: %d threads, %d descriptors", adopted.Threads, adopted.Descriptors)
+	atMost(t, "more threads with all VMs adopted", adopted.Threads-none.Threads, maxMoreAdopting)
 }
 
 // rest says what one VM costs in a minute in which nothing happens. On a busy
@@ -82,12 +80,12 @@ func TestManyVMsCostLittle(t *testing.T) {
 func (h *Host) rest() (calls, waits int) {
 	h.t.Helper()
 	for range restWindows {
-		before, began := h.usage(), time.Now()
+		before, began := h.Usage(), time.Now()
 		<-time.After(restWindow)
-		after := h.usage()
+		after := h.Usage()
 		perMinute := func(n int) int { return int(float64(n) / manyVMs * float64(time.Minute) / float64(time.Since(began))) }
-		calls, waits = perMinute(after.calls-before.calls), perMinute(after.waits-before.waits)
-		h.t.Logf("at rest, for each VM and minute: %d reads and writes, %d waits, %d ms of CPU", calls, waits, perMinute(10*(after.ticks-before.ticks)))
+		calls, waits = perMinute(after.Calls-before.Calls), perMinute(after.Waits-before.Waits)
+		h.t.Logf("at rest, for each VM and minute: %d reads and writes, %d waits, %d ms of CPU", calls, waits, perMinute(int((after.CPU-before.CPU)/time.Millisecond)))
 		if calls <= maxRestCalls && waits <= maxRestWaits {
 			break
 		}
@@ -100,56 +98,6 @@ func atMost(t testing.TB, what string, got, most int) {
 	if got > most {
 		t.Errorf("%s: %d, at most %d", what, got, most)
 	}
-}
-
-// usage is what /proc says of the daemon, since its start where it adds up.
-type usage struct {
-	threads, descriptors int
-	calls                int // of read and write, in all their forms (proc_pid_io(5))
-	waits                int // voluntary context switches
-	ticks                int // of CPU, 100 a second
-}
-
-func (h *Host) usage() usage {
-	h.t.Helper()
-	dir := fmt.Sprintf("/proc/%d", h.DaemonPID())
-	descriptors, err := os.ReadDir(filepath.Join(dir, "fd"))
-	h.must(err)
-	u := usage{descriptors: len(descriptors)}
-	u.calls = h.number(filepath.Join(dir, "io"), "syscr: ") + h.number(filepath.Join(dir, "io"), "syscw: ")
-	threads, err := filepath.Glob(filepath.Join(dir, "task", "*", "status"))
-	h.must(err)
-	u.threads = len(threads)
-	for _, status := range threads {
-		u.waits += h.number(status, "voluntary_ctxt_switches:\t")
-	}
-	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
-	h.must(err)
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	for _, ticks := range fields[11:13] { // utime and stime (proc_pid_stat(5))
-		var n int
-		_, err := fmt.Sscan(ticks, &n)
-		h.must(err)
-		u.ticks += n
-	}
-	return u
-}
-
-// number reads a number that follows a label at the beginning of a line.
-func (h *Host) number(path, label string) int {
-	h.t.Helper()
-	raw, err := os.ReadFile(path)
-	h.must(err)
-	for line := range strings.Lines(string(raw)) {
-		if value, is := strings.CutPrefix(line, label); is {
-			var n int
-			_, err := fmt.Sscan(value, &n)
-			h.must(err)
-			return n
-		}
-	}
-	h.t.Fatalf("%s has no %q", path, label)
-	return 0
 }
 
 // Goroutines come and go with the VMs. This test runs in one process with the

@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/qemu-reconciler/qemu-reconciler/internal/guest"
 	"github.com/qemu-reconciler/qemu-reconciler/reconcile"
 )
@@ -31,23 +29,23 @@ func TestOwnTimeOfAChange(t *testing.T) {
 	for range speedSamples {
 		written := time.Now()
 		h.Write("web.hcl", text)
-		start = append(start, h.after(written, "started").Sub(written))
-		h.after(written, "running")
+		start = append(start, h.After(written, "started").Sub(written))
+		h.After(written, "running")
 		pid := h.QEMUs()[0].PID
 
 		written = time.Now()
-		gone := h.noteEnd(pid)
+		gone := h.NoteEnds(pid)
 		h.Write("web.hcl", edited)
-		restart = append(restart, h.after(written, "stopping").Sub(written))
-		restartEnd = append(restartEnd, h.after(written, "started").Sub(<-gone))
-		h.after(written, "running")
+		restart = append(restart, h.After(written, "stopping").Sub(written))
+		restartEnd = append(restartEnd, h.After(written, "started").Sub((<-gone)[0]))
+		h.After(written, "running")
 		pid = h.QEMUs()[0].PID
 
 		written = time.Now()
-		gone = h.noteEnd(pid)
+		gone = h.NoteEnds(pid)
 		h.Remove("web.hcl")
-		removal = append(removal, h.after(written, "stopping").Sub(written)-reconcile.RemovalSettle)
-		removalEnd = append(removalEnd, h.after(written, "removed").Sub(<-gone))
+		removal = append(removal, h.After(written, "stopping").Sub(written)-reconcile.RemovalSettle)
+		removalEnd = append(removalEnd, h.After(written, "removed").Sub((<-gone)[0]))
 	}
 	for _, measured := range []struct {
 		what  string
@@ -67,40 +65,4 @@ func TestOwnTimeOfAChange(t *testing.T) {
 			t.Errorf("%s takes %s, at most %s", measured.what, median, maxOwnTime)
 		}
 	}
-}
-
-// after waits for an event of that type that is later than a moment, and gives
-// its time. It costs the daemon nothing.
-func (h *Host) after(moment time.Time, kind string) time.Time {
-	h.t.Helper()
-	var at time.Time
-	h.Await("event "+kind, func() bool {
-		for _, e := range h.Events() {
-			if e.Type == kind && e.Time.After(moment) && at.IsZero() {
-				at = e.Time
-			}
-		}
-		return !at.IsZero()
-	})
-	return at
-}
-
-// noteEnd gives the moment at which a process ends.
-func (h *Host) noteEnd(pid int) <-chan time.Time {
-	h.t.Helper()
-	fd, err := unix.PidfdOpen(pid, 0)
-	h.must(err)
-	ended := make(chan time.Time, 1)
-	go func() {
-		defer unix.Close(fd)
-		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		for {
-			// Patience ends it for a test that has failed.
-			if _, err := unix.Poll(poll, int(Patience/time.Millisecond)); err != unix.EINTR {
-				break
-			}
-		}
-		ended <- time.Now()
-	}()
-	return ended
 }

@@ -21,11 +21,17 @@ import (
 // and gives the answer's status code and body.
 func (h *Host) Act(verb, task string, wait bool) (int, string) {
 	h.t.Helper()
+	return h.ActAll(verb, []string{task}, wait)
+}
+
+// ActAll is Act for several tasks in one request.
+func (h *Host) ActAll(verb string, tasks []string, wait bool) (int, string) {
+	h.t.Helper()
 	client := http.Client{Timeout: Patience, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return runtime.DialUnix(ctx, filepath.Join(h.Run, "control.sock"))
 		}}}
-	request, err := json.Marshal(map[string][]string{"names": {task}})
+	request, err := json.Marshal(map[string][]string{"names": tasks})
 	h.must(err)
 	response, err := client.Post(fmt.Sprintf("http://daemon/v1/tasks/%s?wait=%t", verb, wait), "application/json", bytes.NewReader(request))
 	h.must(err)

@@ -19,9 +19,9 @@ const (
 	// maxZooMemory is the most that the daemon may ever have had resident, in
 	// KiB. The soft limit of its heap is 192 MiB.
 	maxZooMemory = 300 << 10
-	// maxZooTicks is the CPU time for looking at hostile files again that have
-	// not changed, in hundredths of a second for each look.
-	maxZooTicks = 15
+	// maxZooLook is the CPU time for looking at hostile files again that have
+	// not changed, in milliseconds for each look.
+	maxZooLook = 150
 )
 
 // Hostile files hold up nobody: tasks that come with them, edits while they are
@@ -60,7 +60,7 @@ func TestStartAndEndAmongHostileFiles(t *testing.T) {
 	h.Write("zz.hcl", h.Task("zz", guest.Quiet))
 	began := time.Now()
 	h.StartDaemon()
-	h.after(began, "running")
+	h.After(began, "running")
 	t.Logf("running after %v", time.Since(began))
 	began = time.Now()
 	if code := h.Terminate(); code != 0 {
@@ -99,7 +99,7 @@ func (h *Host) edit(name string) time.Duration {
 	h.t.Helper()
 	began := time.Now()
 	h.Write(name+".hcl", moreMemory(h.Task(name, guest.Quiet)))
-	return h.after(began, "running").Sub(began)
+	return h.After(began, "running").Sub(began)
 }
 
 // mend makes an ordinary file of a hostile one and gives the time until its
@@ -109,7 +109,7 @@ func (h *Host) mend(name string) time.Duration {
 	text := h.Task("mended", guest.Quiet)
 	began := time.Now()
 	h.Write(name, text)
-	return h.after(began, "running").Sub(began)
+	return h.After(began, "running").Sub(began)
 }
 
 // idleAmong has the daemon look at the directory again and again, and fails the
@@ -117,14 +117,14 @@ func (h *Host) mend(name string) time.Duration {
 func (h *Host) idleAmong(hostile []string) {
 	h.t.Helper()
 	const looks = 10
-	before := h.usage()
+	before := h.Usage()
 	for i := range looks {
 		name := fmt.Sprintf("later%d", i)
 		began := time.Now()
 		h.Write(name+".hcl", "# nothing\ntask \""+name+"\" {\n state = \"stopped\"\n config {\n image_path = \"/nowhere\"\n }\n}\n")
-		h.after(began, "file-broken")
+		h.After(began, "file-broken")
 	}
-	ticks := h.usage().ticks - before.ticks
-	h.t.Logf("%d looks at %d hostile files that did not change: %d ms of CPU", looks, len(hostile), ticks*10)
-	atMost(h.t, "hundredths of a second for a look", ticks/looks, maxZooTicks)
+	took := h.Usage().CPU - before.CPU
+	h.t.Logf("%d looks at %d hostile files that did not change: %s of CPU", looks, len(hostile), took)
+	atMost(h.t, "milliseconds for a look", int(took.Milliseconds())/looks, maxZooLook)
 }
