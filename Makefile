@@ -12,11 +12,17 @@ DEMO_SECONDS ?=
 # How long `make fuzz` spends on each target, and on which ones.
 FUZZTIME ?= 30s
 FUZZ ?=
+# What `make bench` measures (an expression for the rows' names; empty: all), how
+# often, and where the raw figures go.
+BENCH_ROWS ?=
+BENCH_REPEATS ?= 9
+BENCH_OUT ?= build/bench.json
+
 # For one test binary. The whole of the tests takes a few minutes on two cores.
 TEST_TIMEOUT ?= 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help build test chaos check fuzz demo install clean go needs-test needs-demo
+.PHONY: help build test bench chaos check fuzz demo install clean go needs-test needs-demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +43,10 @@ chaos: go needs-test ## random actions on real QEMU against a model (CHAOS_STEPS
 
 check: go ## gofmt, vet, staticcheck, tidy, govulncheck, architecture
 	@scripts/check.sh
+
+bench: go needs-test ## measure against a bare launcher of the same QEMUs (BENCH_ROWS='start|stop' BENCH_REPEATS=9)
+	BENCH_OUT='$(BENCH_OUT)' BENCH_ROWS='$(BENCH_ROWS)' BENCH_REPEATS='$(BENCH_REPEATS)' \
+		go test -count 1 -timeout 1h -v -run 'TestBench$$' ./internal/bench
 
 fuzz: go ## look for inputs that break something (FUZZTIME=30s a target, FUZZ=Name: only those)
 	@FUZZTIME='$(FUZZTIME)' FUZZ='$(FUZZ)' scripts/fuzz.sh

@@ -110,8 +110,14 @@ const pollInterval = 15 * time.Millisecond
 // was waiting for.
 func (h *Host) Await(what string, so func() bool) {
 	h.t.Helper()
+	h.AwaitEvery(pollInterval, what, so)
+}
+
+// AwaitEvery is Await for those who need to look more often.
+func (h *Host) AwaitEvery(interval time.Duration, what string, so func() bool) {
+	h.t.Helper()
 	deadline := time.After(Patience)
-	tick := time.NewTicker(pollInterval)
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for !so() {
 		select {
@@ -179,7 +185,7 @@ func (h *Host) AwaitConverged() Status {
 		if !st.Converged {
 			return false
 		}
-		looked, err := h.askStatus("?look=true")
+		looked, err := h.StatusAfterLook()
 		return err == nil && looked.Converged
 	})
 }

@@ -12,6 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// StatusAfterLook asks the daemon for its status after a look at the directory
+// that begins after the question, as the commands do.
+func (h *Host) StatusAfterLook() (Status, error) { return h.askStatus("?look=true") }
+
 // After waits for an event of that type that is later than a moment, and gives
 // its time. It costs the daemon nothing.
 func (h *Host) After(moment time.Time, kind string) time.Time {
