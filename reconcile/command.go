@@ -6,10 +6,15 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/qemu-reconciler/qemu-reconciler/runtime"
 	"github.com/qemu-reconciler/qemu-reconciler/spec"
 )
+
+// heldAtOnce is how many records are written at the same time for a command. Each
+// that waits for the disk is a thread.
+const heldAtOnce = 8
 
 // UnknownTaskError names tasks of a command that neither a file nor a record
 // knows.
@@ -32,10 +37,8 @@ func (e *Engine) StopTasks(ctx context.Context, names []string, wait bool) error
 	if err := e.known(ctx, names); err != nil {
 		return err
 	}
-	for _, name := range names {
-		if err := e.setHeld(name, true); err != nil {
-			return err
-		}
+	if err := e.setHeld(names, true); err != nil {
+		return err
 	}
 	e.Poke()
 	if !wait {
@@ -61,26 +64,34 @@ func (e *Engine) ask(ctx context.Context, names []string, ask Ask, wait bool) er
 	if err := e.known(ctx, names); err != nil {
 		return err
 	}
+	tasks := e.tasks()
 	for _, name := range names {
-		if err := e.startable(name); err != nil {
+		if err := startable(name, tasks[name]); err != nil {
 			return err
 		}
 	}
 	before := map[string]int{}
+	e.mu.Lock()
 	for _, name := range names {
-		t, _ := e.task(name)
+		pid := tasks[name].PID
 		if ask == AskRestart {
-			before[name] = t.PID
+			before[name] = pid
 		}
-		if err := e.setHeld(name, false); err != nil {
-			return err
-		}
-		e.mu.Lock()
 		delete(e.faults, name)
-		if ask == AskRestart || t.PID == 0 {
+		// Before the hold is lifted: a pass that comes in between would start the
+		// task unasked, and what was asked for would never be taken up.
+		if ask == AskRestart || pid == 0 {
 			e.asked[name] = ask
 		}
+	}
+	e.mu.Unlock()
+	if err := e.setHeld(names, false); err != nil {
+		e.mu.Lock()
+		for _, name := range names {
+			delete(e.asked, name)
+		}
 		e.mu.Unlock()
+		return err
 	}
 	e.Poke()
 	if !wait {
@@ -208,8 +219,9 @@ func (e *Engine) known(ctx context.Context, names []string) error {
 }
 
 func (e *Engine) strangers(names []string) []string {
+	tasks := e.tasks()
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-		_, ok := e.task(name)
+		_, ok := tasks[name]
 		return ok
 	})
 }
@@ -236,19 +248,18 @@ func (e *Engine) nextLook(ctx context.Context) error {
 	}
 }
 
-func (e *Engine) task(name string) (TaskStatus, bool) {
-	status := e.Status()
-	i := slices.IndexFunc(status.Tasks, func(t TaskStatus) bool { return t.Name == name })
-	if i < 0 {
-		return TaskStatus{}, false
+// tasks are those of the status, by name.
+func (e *Engine) tasks() map[string]TaskStatus {
+	tasks := map[string]TaskStatus{}
+	for _, t := range e.Status().Tasks {
+		tasks[t.Name] = t
 	}
-	return status.Tasks[i], true
+	return tasks
 }
 
 // startable refuses to start what the files want stopped, or what they do not
 // define soundly.
-func (e *Engine) startable(name string) error {
-	t, _ := e.task(name)
+func startable(name string, t TaskStatus) error {
 	switch {
 	case t.Desired == spec.StateStopped:
 		return &TaskError{name, fmt.Sprintf("its file says state = \"stopped\"; edit %s to start it", t.File)}
@@ -260,19 +271,34 @@ func (e *Engine) startable(name string) error {
 	return nil
 }
 
-func (e *Engine) setHeld(name string, held bool) error {
+// setHeld holds tasks, or lets them go. Each is on the disk when it returns, and
+// they go there side by side: a file system syncs many at once in the time of
+// one.
+func (e *Engine) setHeld(names []string, held bool) error {
 	e.mu.Lock()
 	w, verdicts := e.judgeNow()
 	e.mu.Unlock()
-	o := w.Observed[name]
-	if o.Record == nil && !held || o.Record != nil && o.Record.Held == held && !(o.Record.GaveUp && !held) {
-		return nil
-	}
-	var want *Want
+	wants := map[string]*Want{}
 	for _, v := range verdicts {
-		if v.Task == name {
-			want = v.Want
-		}
+		wants[v.Task] = v.Want
+	}
+	errs := make([]error, len(names))
+	room := make(chan struct{}, heldAtOnce)
+	var work sync.WaitGroup
+	for i, name := range names {
+		room <- struct{}{}
+		work.Go(func() {
+			defer func() { <-room }()
+			errs[i] = e.setOneHeld(name, held, w.Observed[name].Record, wants[name])
+		})
+	}
+	work.Wait()
+	return errors.Join(errs...)
+}
+
+func (e *Engine) setOneHeld(name string, held bool, rec *runtime.Record, want *Want) error {
+	if rec == nil && !held || rec != nil && rec.Held == held && !(rec.GaveUp && !held) {
+		return nil
 	}
 	err := e.cfg.Machines.Update(name, func(r *runtime.Record) {
 		r.Held = held
@@ -291,6 +317,7 @@ func (e *Engine) setHeld(name string, held bool) error {
 		kind, message = "held", "stopped by the operator until `start`"
 	}
 	e.cfg.Machines.Event(kind, name, message, nil)
+	e.Poke() // it need not wait for the others
 	return nil
 }
 
