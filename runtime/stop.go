@@ -27,6 +27,18 @@ type StopRequest struct {
 	Timeout time.Duration
 }
 
+// firstRung is the rung that a stop begins on, as far as that is known before; an
+// agent is one only when it answers.
+func (req StopRequest) firstRung() string {
+	switch {
+	case !req.Graceful || req.Timeout <= 0:
+		return RungQuit
+	case req.Agent:
+		return ""
+	}
+	return RungACPI
+}
+
 // Stop stops the QEMU of a task, and returns when it is gone and that is
 // recorded; at once when there is none. When ctx or the runtime ends first the
 // VM is left as it is, and the record says that it is being stopped: the next
@@ -103,7 +115,7 @@ func (m *machine) announceStop(req StopRequest) (*Intent, error) {
 		case r.Intent != nil && r.Intent.Kind == IntentStop && r.Intent.BootID == BootID():
 			resumed = true
 		default:
-			r.Intent = &Intent{Kind: IntentStop, At: time.Now().UTC(), BootID: BootID(), Reason: req.Reason}
+			r.Intent = &Intent{Kind: IntentStop, At: time.Now().UTC(), BootID: BootID(), Reason: req.Reason, Rung: req.firstRung()}
 		}
 		intent = r.Intent
 	}
@@ -129,9 +141,12 @@ func (m *machine) announceStop(req StopRequest) (*Intent, error) {
 }
 
 // climbed notes the rung before anything is done on it: an exit that follows
-// is judged by it.
+// is judged by it. The first was noted with the announcement.
 func (m *machine) climbed(rung string) {
 	m.log.Debug("stopping", "rung", rung)
+	if intent := m.current().Intent; intent != nil && intent.Kind == IntentStop && intent.Rung == rung {
+		return
+	}
 	m.keep(func(r *Record) {
 		if r.Intent != nil && r.Intent.Kind == IntentStop {
 			intent := *r.Intent
