@@ -22,7 +22,7 @@ BENCH_OUT ?= build/bench.json
 TEST_TIMEOUT ?= 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help build test bench chaos check fuzz demo install clean go needs-test needs-demo
+.PHONY: help build test bench bench-peers chaos check fuzz demo install clean go needs-test needs-demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,11 @@ check: go ## gofmt, vet, staticcheck, tidy, govulncheck, architecture
 
 bench: go needs-test ## measure against a bare launcher of the same QEMUs (BENCH_ROWS='start|stop' BENCH_REPEATS=9)
 	BENCH_OUT='$(BENCH_OUT)' BENCH_ROWS='$(BENCH_ROWS)' BENCH_REPEATS='$(BENCH_REPEATS)' \
+		go test -count 1 -timeout 1h -v -run 'TestBench$$' ./internal/bench
+
+bench-peers: go needs-test ## the same beside libvirt, which it installs and runs privately
+	@scripts/install-needs.sh peers
+	BENCH_PEERS=yes BENCH_OUT=build/bench-peers.json BENCH_REPEATS='$(BENCH_REPEATS)' \
 		go test -count 1 -timeout 1h -v -run 'TestBench$$' ./internal/bench
 
 fuzz: go ## look for inputs that break something (FUZZTIME=30s a target, FUZZ=Name: only those)

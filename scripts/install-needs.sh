@@ -4,6 +4,8 @@
 #	install-needs.sh demo    QEMU
 #	install-needs.sh test    QEMU, its tools, a C compiler for the race detector,
 #	                         rsync, vim, and a file system that tells of no events
+#	install-needs.sh peers   what make bench-peers measures beside this program: libvirt's
+#	                         daemon without its services, so that none is started
 #
 # Tried with apt-get on Debian 12. The other package managers are untried.
 set -eu
@@ -27,6 +29,7 @@ if [ "$1" = test ]; then
 		wants="$wants compiler"
 	fi
 fi
+[ "$1" = peers ] && missing libvirtd virsh && wants="$wants libvirt"
 [ -n "$wants" ] || exit 0
 
 packages() {
@@ -35,6 +38,7 @@ packages() {
 		apt-get:qemu) echo qemu-system-x86 ;;
 		apt-get:tools) echo qemu-utils ;;
 		apt-get:compiler) echo gcc libc6-dev ;;
+		apt-get:libvirt) echo libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients ;;
 		*:bindfs) echo bindfs ;;
 		*:rsync) echo rsync ;;
 		*:vim) echo vim ;;

@@ -25,14 +25,16 @@ type Options struct {
 	Repeats int
 	// Rows picks rows by their ID; nil picks all.
 	Rows *regexp.Regexp
-	// Sizes are the numbers of VMs of the fleets.
+	// Sizes are the numbers of VMs of the fleets, the smallest first.
 	Sizes []int
 	// Parallel are the floor's settings for a fleet: how many guests it has on
 	// their way at once; zero is all of them.
 	Parallel []int
-	// Rest is how long the daemon is watched at rest; its figures are given for a
-	// minute.
-	Rest time.Duration
+	// Peer measures libvirt as well, with as many VMs as the first of Sizes.
+	Peer bool
+	// Rest is how long the daemon is watched at rest, after Settle, in which it may
+	// still look at what was just adopted. The figures are given for a minute.
+	Rest, Settle time.Duration
 }
 
 // run is one run.
@@ -50,7 +52,7 @@ func Run(t testing.TB, o Options) *Report {
 	t.Helper()
 	r := &run{Options: o, t: t, watch: watchConsoles(t), rows: map[string]*Row{}}
 	r.report = &Report{Format: 1, At: time.Now().UTC(), Host: describeHost(t)}
-	for _, row := range newRows() {
+	for _, row := range newRows(o.Sizes) {
 		if o.Rows == nil || o.Rows.MatchString(row.ID) {
 			r.rows[row.ID] = row
 			r.report.Rows = append(r.report.Rows, row)
@@ -76,6 +78,13 @@ func Run(t testing.TB, o Options) *Report {
 		if r.wanted(wanted...) {
 			r.fleet(n)
 		}
+	}
+	if o.Peer {
+		r.report.Peer = "libvirt"
+		version, err := exec.Command("libvirtd", "--version").Output()
+		r.must(err)
+		r.report.Host["libvirt"] = strings.TrimSpace(string(version))
+		r.libvirt(o.Sizes[0])
 	}
 	r.report.Rows = slices.DeleteFunc(r.report.Rows, func(row *Row) bool { return len(row.Ours) == 0 })
 	return r.report
@@ -121,9 +130,16 @@ func inTurn(i int, one, other func()) {
 	other()
 }
 
+// memoryDisk is a file system in memory, as /run is on most hosts.
+const memoryDisk = "/dev/shm"
+
 // host makes a host as an operator would have it.
 func (r *run) host(opts ...e2e.Option) *e2e.Host {
-	return e2e.Start(r.t, append(opts, e2e.Plain(), e2e.Args("--log-level", "info"))...)
+	opts = append(opts, e2e.Plain(), e2e.Args("--log-level", "info"))
+	if _, err := os.Stat(memoryDisk); err == nil {
+		opts = append(opts, e2e.RunUnder(memoryDisk))
+	}
+	return e2e.Start(r.t, opts...)
 }
 
 // console watches the console of a task.

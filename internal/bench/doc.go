@@ -16,6 +16,9 @@
 //   - A QEMU is gone when its pidfd says so, and at the floor when wait4 does.
 //   - A session with QEMU is up when QEMU has answered query-status in it: its
 //     answers are in the log that it keeps of its monitor.
+//   - The end of a QEMU that was adopted is told only when its parent, which is
+//     pid 1, has collected it, or after 100 ms: that row has no goal, since it
+//     depends on the host's init.
 //   - Other moments are those of the event log.
 //
 // Nothing here asks the daemon anything while it is being timed, but for the

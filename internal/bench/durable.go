@@ -8,9 +8,6 @@ import (
 	"github.com/qemu-reconciler/qemu-reconciler/runtime"
 )
 
-// memoryDisk is a file system on which a sync costs nothing.
-const memoryDisk = "/dev/shm"
-
 // durability measures what it costs that a record is on the disk, and what of
 // that a start waits for: only where a port is allocated.
 func (r *run) durability() {

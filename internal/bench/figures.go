@@ -15,7 +15,9 @@ type Report struct {
 	At     time.Time `json:"at"`
 	// Host says what it was measured on: CPUs, kernel, QEMU, file system.
 	Host map[string]string `json:"host"`
-	Rows []*Row            `json:"rows"`
+	// Peer names the other program that was measured; empty as a rule.
+	Peer string `json:"peer,omitempty"`
+	Rows []*Row `json:"rows"`
 }
 
 // Row is one line of the table: a piece of work and what of it is measured.
@@ -31,6 +33,8 @@ type Row struct {
 	// way at once. The best of these settings is what counts.
 	Floor map[string][]float64 `json:"floor,omitempty"`
 	Ours  []float64            `json:"ours"`
+	// Peer are those of another program for the same work; see Report.
+	Peer []float64 `json:"peer,omitempty"`
 }
 
 // The kinds of goals.

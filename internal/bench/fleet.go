@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -18,9 +17,6 @@ const (
 	fleetWork = 250
 	// adoptions is how often the daemon is killed with a fleet running.
 	adoptions = 5
-	// settleTime is how long the daemon has to come to rest, such as to look at
-	// what was just adopted.
-	settleTime = 15 * time.Second
 	// lookEvery is how often it is looked whether a new daemon knows all.
 	lookEvery = 3 * time.Millisecond
 )
@@ -43,10 +39,12 @@ func (r *run) fleet(n int) {
 	for i := range repeats {
 		inTurn(i, f.bareFleet, func() {
 			f.come()
+			event := "event"
 			if i == repeats-1 {
 				f.measureRunning(n)
+				event = "orphans"
 			}
-			f.leave()
+			f.leave(event)
 		})
 	}
 }
@@ -85,7 +83,7 @@ func (f *fleet) furnish() {
 	for _, name := range f.names {
 		f.texts = append(f.texts, task(f.h, name))
 		f.consoles = append(f.consoles, f.console(f.h, name))
-		f.bares = append(f.bares, newBare(f.t, f.watch, filepath.Join(f.h.Disks, "floor-"+name), argvFor(argv, first, name)))
+		f.bares = append(f.bares, newBare(f.t, f.watch, f.h, name, argvFor(argv, first, name)))
 	}
 }
 
@@ -122,8 +120,9 @@ func (f *fleet) come() {
 	f.h.AwaitConverged()
 }
 
-// leave stops all and takes their files away.
-func (f *fleet) leave() {
+// leave stops all and takes their files away. event is the row of the time until
+// the last end was told.
+func (f *fleet) leave(event string) {
 	var pids []int
 	for _, q := range f.h.QEMUs() {
 		pids = append(pids, q.PID)
@@ -139,7 +138,7 @@ func (f *fleet) leave() {
 			told = e.Time
 		}
 	}
-	f.ours(f.id+"event", ms(told.Sub(at)))
+	f.ours(f.id+event, ms(told.Sub(at)))
 	for _, name := range f.names {
 		f.h.Remove(name + ".hcl")
 	}
@@ -228,7 +227,7 @@ func (m *monitorLogs) all() bool {
 
 // rest watches the daemon while nothing happens.
 func (f *fleet) rest() {
-	time.Sleep(settleTime)
+	time.Sleep(f.Settle)
 	before, began := f.h.Usage(), time.Now()
 	time.Sleep(f.Rest)
 	after := f.h.Usage()

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/qemu-reconciler/qemu-reconciler/internal/e2e"
 	"github.com/qemu-reconciler/qemu-reconciler/runtime"
 )
 
@@ -37,28 +38,30 @@ type bare struct {
 	gone chan time.Time // when wait4 has returned
 }
 
-// newBare prepares a VM in a directory of its own. Its image must be nobody
-// else's while it runs.
-func newBare(t testing.TB, watch *consoles, dir string, argv []string) *bare {
+// newBare prepares a VM in directories of its own, on the file systems on which
+// the host's are. Its image must be nobody else's while it runs.
+func newBare(t testing.TB, watch *consoles, h *e2e.Host, name string, argv []string) *bare {
 	t.Helper()
+	dir, sockets := filepath.Join(h.Disks, "floor-"+name), filepath.Join(filepath.Dir(h.Run), "floor-"+name)
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	b := &bare{t: t, argv: argv, socket: filepath.Join(dir, "qmp.sock")}
+	b := &bare{t: t, argv: argv, socket: filepath.Join(sockets, "qmp.sock")}
 	b.console = watch.open(filepath.Join(dir, "console.log")) // makes the directory
+	must(os.Mkdir(sockets, 0o700))
 	var err error
 	b.files[0], err = os.Open(os.DevNull)
 	must(err)
-	for number, name := range map[int]string{1: "qemu.log", fdQMPLog: "qmp.log", fdConsoleLog: "console.log"} {
-		b.files[number], err = os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	for number, name := range map[int]string{1: filepath.Join(dir, "qemu.log"), fdQMPLog: filepath.Join(sockets, "qmp.log"), fdConsoleLog: filepath.Join(dir, "console.log")} {
+		b.files[number], err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 		must(err)
 	}
 	b.files[2] = b.files[1]
 	for number, name := range map[int]string{fdQMP: "qmp.sock", fdConsole: "console.sock"} {
-		b.files[number], _, err = runtime.ListenUnix(filepath.Join(dir, name))
+		b.files[number], _, err = runtime.ListenUnix(filepath.Join(sockets, name))
 		must(err)
 	}
 	t.Cleanup(func() {

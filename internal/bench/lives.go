@@ -21,7 +21,7 @@ func (r *run) lives() {
 	h.AwaitRunning(web)
 	argv := r.argv(h, web)
 	l.leave()
-	bare := newBare(r.t, r.watch, filepath.Join(h.Disks, "floor"), argv)
+	bare := newBare(r.t, r.watch, h, web, argv)
 	for i := range r.Repeats {
 		inTurn(i, func() { r.bareLife(bare) }, l.live)
 	}
@@ -128,7 +128,7 @@ func (r *run) stops() {
 		}
 		h.Write(way.row+".hcl", strings.Replace(task(h, way.row), "graceful_shutdown = true", way.graceful, 1))
 		h.AwaitRunning(way.row)
-		bare := newBare(r.t, r.watch, filepath.Join(h.Disks, "floor-"+way.row), r.argv(h, way.row))
+		bare := newBare(r.t, r.watch, h, way.row, r.argv(h, way.row))
 		r.act(h, "stop", way.row)
 		console := r.console(h, way.row)
 		for i := range r.Repeats * stopRepeats {

@@ -30,8 +30,12 @@ func Markdown(runs []*Report) string {
 		var verdicts []string
 		for _, run := range runs {
 			same := run.row(row.ID)
-			_, floor := same.BestFloor()
-			fmt.Fprintf(&b, " %s | %s | %s |", withUnit(figure(floor), row.Unit), withUnit(figure(SpreadOf(same.Ours)), row.Unit), ratio(same))
+			setting, floor := same.BestFloor()
+			bare := withUnit(figure(floor), row.Unit)
+			if setting != "" && setting != alone {
+				bare += ", " + setting + " at once"
+			}
+			fmt.Fprintf(&b, " %s | %s | %s |", bare, withUnit(figure(SpreadOf(same.Ours)), row.Unit), ratio(same))
 			verdicts = append(verdicts, same.Verdict())
 		}
 		fmt.Fprintf(&b, " %s | %s |\n", row.Goal.String(row.Unit), strings.Join(slices.Compact(verdicts), ", "))

@@ -11,21 +11,31 @@ import (
 func (r *Report) Table() string {
 	var b strings.Builder
 	line := func(measure, floor, ours, ratio, goal, verdict string) {
-		fmt.Fprintln(&b, strings.TrimRight(fmt.Sprintf("%-22s %-17s %-17s %5s %-9s %s", measure, floor, ours, ratio, goal, verdict), " "))
+		if r.Peer != "" {
+			fmt.Fprintln(&b, strings.TrimRight(fmt.Sprintf("%-21s %-18s %-18s %s", measure, floor, ours, verdict), " "))
+			return
+		}
+		fmt.Fprintln(&b, strings.TrimRight(fmt.Sprintf("%-21s %-17s %-17s %5s %-9s %s", measure, floor, ours, ratio, goal, verdict), " "))
 	}
-	line("", "floor", "reconciler", "ratio", "goal", "")
+	if r.Peer != "" {
+		line("", "floor", "reconciler", "", "", r.Peer)
+	} else {
+		line("", "floor", "reconciler", "ratio", "goal", "")
+	}
 	work := ""
 	for _, row := range r.Rows {
 		if row.Work != work {
 			work = row.Work
 			fmt.Fprintln(&b, work)
 		}
-		setting, floor := row.BestFloor()
+		_, floor := row.BestFloor()
 		bare := figure(floor)
-		if setting != "" && setting != alone {
-			bare += " /" + setting
+		ours := figure(SpreadOf(row.Ours))
+		if r.Peer != "" {
+			line("  "+row.Measure, bare, ours, "", "", figure(SpreadOf(row.Peer)))
+			continue
 		}
-		line("  "+row.Measure, bare, figure(SpreadOf(row.Ours)), ratio(row), row.Goal.String(row.Unit), row.Verdict())
+		line("  "+row.Measure, bare, ours, ratio(row), row.Goal.String(row.Unit), row.Verdict())
 	}
 	return b.String()
 }

@@ -39,6 +39,7 @@ type options struct {
 	config                                          string
 	args, env, under                                []string
 	state, disks                                    string // sizes of file systems of their own
+	run                                             string // where the run directory is made
 }
 
 // Long makes every path longer than a socket address can be (107 bytes), with
@@ -88,6 +89,10 @@ func SmallState(size string) Option { return func(o *options) { o.state = size }
 // SmallDisks does so with the directory of the images.
 func SmallDisks(size string) Option { return func(o *options) { o.disks = size } }
 
+// RunUnder makes the run directory in another place than the rest, e.g. in memory
+// as /run is.
+func RunUnder(dir string) Option { return func(o *options) { o.run = dir } }
+
 // Stopped makes the host and starts no daemon.
 func Stopped() Option { return func(o *options) { o.stopped = true } }
 
@@ -128,6 +133,12 @@ func newHost(t testing.TB, o options) *Host {
 	}
 	h := &Host{t: t, args: o.args, env: o.env, under: o.under, config: filepath.Join(dir, "config.hcl"),
 		VMs: filepath.Join(dir, "vms.d"), State: filepath.Join(dir, "state"), Run: filepath.Join(dir, "run"), Disks: filepath.Join(dir, "disks")}
+	if o.run != "" {
+		run, err := os.MkdirTemp(o.run, "e2e-run")
+		h.must(err)
+		t.Cleanup(func() { os.RemoveAll(run) }) //nolint:errcheck // as above
+		h.Run = filepath.Join(run, "run")
+	}
 	switch {
 	case o.crashing:
 		h.binary, h.orders = CrashBinary(t), filepath.Join(dir, "orders")

@@ -68,7 +68,7 @@ func pollEnds(polls []unix.PollFd) []time.Time {
 	return at
 }
 
-// Usage is what /proc says of the daemon, since its start where it adds up.
+// Usage is what /proc says of a process, since its start where it adds up.
 // Threads that end take their share with them, which those of a Go program
 // hardly ever do.
 type Usage struct {
@@ -80,9 +80,12 @@ type Usage struct {
 }
 
 // Usage looks at the daemon from outside.
-func (h *Host) Usage() Usage {
+func (h *Host) Usage() Usage { return h.UsageOf(h.DaemonPID()) }
+
+// UsageOf looks at another process.
+func (h *Host) UsageOf(pid int) Usage {
 	h.t.Helper()
-	dir := h.proc()
+	dir := proc(pid)
 	descriptors, err := os.ReadDir(filepath.Join(dir, "fd"))
 	h.must(err)
 	u := Usage{Descriptors: len(descriptors)}
@@ -101,9 +104,12 @@ func (h *Host) Usage() Usage {
 }
 
 // PSS is the daemon's share of the host's memory, in bytes.
-func (h *Host) PSS() int {
+func (h *Host) PSS() int { return h.PSSOf(h.DaemonPID()) }
+
+// PSSOf is that of another process.
+func (h *Host) PSSOf(pid int) int {
 	h.t.Helper()
-	return 1024 * h.number(filepath.Join(h.proc(), "smaps_rollup"), "Pss:")
+	return 1024 * h.number(filepath.Join(proc(pid), "smaps_rollup"), "Pss:")
 }
 
 // Helpers counts the daemon's children that are no QEMU of a task.
@@ -137,7 +143,7 @@ func (h *Host) Helpers() int {
 // Program is the path of the program that the host runs.
 func (h *Host) Program() string { return h.binary }
 
-func (h *Host) proc() string { return fmt.Sprintf("/proc/%d", h.DaemonPID()) }
+func proc(pid int) string { return fmt.Sprintf("/proc/%d", pid) }
 
 // number reads a number that follows a label at the beginning of a line.
 func (h *Host) number(path, label string) int {
