@@ -27,6 +27,8 @@ type Options struct {
 	Rows *regexp.Regexp
 	// Sizes are the numbers of VMs of the fleets, the smallest first.
 	Sizes []int
+	// Many are the numbers of stand-ins for QEMU, the smallest first.
+	Many []int
 	// Parallel are the floor's settings for a fleet: how many guests it has on
 	// their way at once; zero is all of them.
 	Parallel []int
@@ -52,7 +54,7 @@ func Run(t testing.TB, o Options) *Report {
 	t.Helper()
 	r := &run{Options: o, t: t, watch: watchConsoles(t), rows: map[string]*Row{}}
 	r.report = &Report{Format: 1, At: time.Now().UTC(), Host: describeHost(t)}
-	for _, row := range newRows(o.Sizes) {
+	for _, row := range newRows(o.Sizes, o.Many) {
 		if o.Rows == nil || o.Rows.MatchString(row.ID) {
 			r.rows[row.ID] = row
 			r.report.Rows = append(r.report.Rows, row)
@@ -79,6 +81,7 @@ func Run(t testing.TB, o Options) *Report {
 			r.fleet(n)
 		}
 	}
+	r.many()
 	if o.Peer {
 		r.report.Peer = "libvirt"
 		version, err := exec.Command("libvirtd", "--version").Output()

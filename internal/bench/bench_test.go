@@ -24,9 +24,9 @@ func TestBench(t *testing.T) {
 	if out == "" {
 		t.Skip("make bench runs this")
 	}
-	o := Options{Repeats: 9, Sizes: []int{50, 200}, Parallel: []int{2, 4, 8, 0}, Rest: time.Minute, Settle: 15 * time.Second}
+	o := Options{Repeats: 9, Sizes: []int{50, 200}, Many: []int{1000, 3000, 10000}, Parallel: []int{2, 4, 8, 0}, Rest: time.Minute, Settle: 15 * time.Second}
 	if os.Getenv("BENCH_PEERS") != "" {
-		o.Peer, o.Sizes, o.Rows = true, o.Sizes[:1], regexp.MustCompile(peerRows)
+		o.Peer, o.Sizes, o.Many, o.Rows = true, o.Sizes[:1], nil, regexp.MustCompile(peerRows)
 	}
 	if text := os.Getenv("BENCH_REPEATS"); text != "" {
 		n, err := strconv.Atoi(text)
@@ -65,8 +65,8 @@ func TestBench(t *testing.T) {
 // TestSmoke runs everything once with a few VMs. What it takes does not matter,
 // only that every row has figures that make sense, and fits into the tables.
 func TestSmoke(t *testing.T) {
-	report := Run(t, Options{Repeats: 1, Sizes: []int{2, 3}, Parallel: []int{2, 0}, Rest: time.Second})
-	if got, want := len(report.Rows), len(newRows([]int{2, 3})); got != want {
+	report := Run(t, Options{Repeats: 1, Sizes: []int{2, 3}, Many: []int{4, 8}, Parallel: []int{2, 0}, Rest: time.Second})
+	if got, want := len(report.Rows), len(newRows([]int{2, 3}, []int{4, 8})); got != want {
 		t.Errorf("%d rows have figures of %d", got, want)
 	}
 	for _, row := range report.Rows {

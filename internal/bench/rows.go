@@ -6,8 +6,8 @@ import "fmt"
 const alone = "1"
 
 // newRows are all rows in the order of the table, with fleets of those sizes, the
-// smallest first.
-func newRows(sizes []int) []*Row {
+// smallest first, and numbers of stand-ins in the same order.
+func newRows(sizes, many []int) []*Row {
 	ms, count, mb := "ms", "", "MB"
 	none := Goal{}
 	rows := []*Row{
@@ -27,6 +27,7 @@ func newRows(sizes []int) []*Row {
 	for i, n := range sizes {
 		rows = append(rows, fleetRows(n, i == 0)...)
 	}
+	rows = append(rows, manyRows(many)...)
 	return append(rows,
 		&Row{ID: "program.size", Work: "the program", Measure: "size", Unit: mb, Goal: Goal{AtMost, 25}},
 		&Row{ID: "program.status", Work: fmt.Sprintf("`status`, %d VMs", sizes[0]), Measure: "start to end", Unit: ms, Goal: Goal{AtMost, 20}},

@@ -22,10 +22,10 @@ const looks = 5
 // part of what is measured.
 const settleTime = 500 * time.Millisecond
 
-// Figure is one thing that was measured.
+// Figure is one thing that was measured. ID is for programs, Name for people.
 type Figure struct {
-	Name, Unit string
-	Value      float64
+	ID, Name, Unit string
+	Value          float64
 	// Each says that the value is expected to grow with the number of tasks; the
 	// others are not.
 	Each bool
@@ -67,14 +67,14 @@ type measurement struct {
 	figures []Figure
 }
 
-func (m *measurement) add(name, unit string, value float64, each bool) {
-	m.figures = append(m.figures, Figure{name, unit, value, each})
+func (m *measurement) add(id, name, unit string, value float64, each bool) {
+	m.figures = append(m.figures, Figure{id, name, unit, value, each})
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // timed measures what the daemon's own threads have of a step, too.
-func (m *measurement) timed(name string, each bool, step func() error) error {
+func (m *measurement) timed(id, name string, each bool, step func() error) error {
 	before, err := m.cpu()
 	if err != nil {
 		return err
@@ -88,8 +88,8 @@ func (m *measurement) timed(name string, each bool, step func() error) error {
 	if err != nil {
 		return err
 	}
-	m.add(name, "ms", milliseconds(took), each)
-	m.add(name+": CPU", "ms", milliseconds(after-before), each)
+	m.add(id, name, "ms", milliseconds(took), each)
+	m.add(id+"-cpu", name+": CPU", "ms", milliseconds(after-before), each)
 	return nil
 }
 
@@ -102,13 +102,13 @@ func (m *measurement) idle(ctx context.Context) error {
 		return err
 	}
 	pss, err := m.pss()
-	m.add("memory with no task", "MiB", pss, false)
+	m.add("idle-memory", "memory with no task", "MiB", pss, false)
 	return err
 }
 
 // converge puts all files there by one rename.
 func (m *measurement) converge(ctx context.Context) error {
-	return m.timed("one rename → all running", true, func() error {
+	return m.timed("converge", "one rename → all running", true, func() error {
 		if err := os.Rename(m.path("ready"), m.path("vms.d")); err != nil {
 			return err
 		}
@@ -127,9 +127,9 @@ func (m *measurement) cost(context.Context) error {
 		return err
 	}
 	fds, err := m.entries("fd")
-	m.add("memory with all", "MiB", pss, true)
-	m.add("threads with all", "", float64(threads), false)
-	m.add("descriptors with all", "", float64(fds), true)
+	m.add("memory", "memory with all", "MiB", pss, true)
+	m.add("threads", "threads with all", "", float64(threads), false)
+	m.add("descriptors", "descriptors with all", "", float64(fds), true)
 	return err
 }
 
@@ -150,7 +150,7 @@ func (m *measurement) look(ctx context.Context) error {
 			return err
 		}
 	}
-	m.add("look at everything, nothing changed: CPU", "ms", milliseconds(after-before)/looks, true)
+	m.add("look", "look at everything, nothing changed: CPU", "ms", milliseconds(after-before)/looks, true)
 	return m.bare()
 }
 
@@ -172,13 +172,13 @@ func (m *measurement) bare() error {
 		took = append(took, time.Since(began))
 	}
 	slices.Sort(took)
-	m.add("readdir and stat, for comparison", "ms", milliseconds(took[len(took)/2]), true)
+	m.add("bare", "readdir and stat, for comparison", "ms", milliseconds(took[len(took)/2]), true)
 	return nil
 }
 
 // relabel changes what touches no VM in one file.
 func (m *measurement) relabel(ctx context.Context) error {
-	return m.timed("one label changed → recorded", false, func() error {
+	return m.timed("label", "one label changed → recorded", false, func() error {
 		if err := m.world.edit(0, 128, "another"); err != nil {
 			return err
 		}
@@ -207,7 +207,7 @@ func (m *measurement) edit(ctx context.Context) error {
 		return err
 	}
 	running := m.counts["running"]
-	return m.timed("one file changed → restarted", false, func() error {
+	return m.timed("edit", "one file changed → restarted", false, func() error {
 		if err := m.world.edit(0, 160, "another"); err != nil {
 			return err
 		}
@@ -220,7 +220,7 @@ func (m *measurement) remove(ctx context.Context) error {
 	if _, err := m.rested(ctx); err != nil {
 		return err
 	}
-	err := m.timed("one file removed → VM gone (and 500 ms)", false, func() error {
+	err := m.timed("remove", "one file removed → VM gone (and 500 ms)", false, func() error {
 		if err := os.Remove(m.path("vms.d", name(0)+".hcl")); err != nil {
 			return err
 		}
@@ -254,8 +254,8 @@ func (m *measurement) status(context.Context) error {
 		}
 	}
 	slices.Sort(took)
-	m.add("status --json", "ms", milliseconds(took[len(took)/2]), true)
-	m.add("status --json: size", "KiB", float64(size)/1024, true)
+	m.add("status", "status --json", "ms", milliseconds(took[len(took)/2]), true)
+	m.add("status-size", "status --json: size", "KiB", float64(size)/1024, true)
 	return nil
 }
 
@@ -275,11 +275,11 @@ func (m *measurement) adopt(ctx context.Context) error {
 	if err := m.awaitEvents(ctx, "adopted", adopted+m.tasks); err != nil {
 		return err
 	}
-	m.add("daemon started → all known", "ms", milliseconds(time.Since(began)), true)
+	m.add("known", "daemon started → all known", "ms", milliseconds(time.Since(began)), true)
 	if err := m.awaitEvents(ctx, "daemon-started", 2); err != nil {
 		return err
 	}
-	m.add("daemon started → it answers", "ms", milliseconds(time.Since(began)), true)
+	m.add("answers", "daemon started → it answers", "ms", milliseconds(time.Since(began)), true)
 	err := m.await(ctx, "QMP sessions", func() (bool, error) {
 		n, err := m.entries("fd")
 		return n >= descriptors*m.tasks, err
@@ -287,14 +287,14 @@ func (m *measurement) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.add("daemon started → all QMP sessions", "ms", milliseconds(time.Since(began)), true)
+	m.add("sessions", "daemon started → all QMP sessions", "ms", milliseconds(time.Since(began)), true)
 	used, err := m.rested(ctx)
 	if err != nil {
 		return err
 	}
-	m.add("daemon started → all QMP sessions: CPU", "ms", milliseconds(used), true)
+	m.add("sessions-cpu", "daemon started → all QMP sessions: CPU", "ms", milliseconds(used), true)
 	pss, err := m.pss()
-	m.add("memory with all adopted", "MiB", pss, true)
+	m.add("adopted-memory", "memory with all adopted", "MiB", pss, true)
 	return err
 }
 
@@ -309,7 +309,7 @@ func (m *measurement) stopAll(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("the daemon has not stopped all: %w\n%s", ctx.Err(), m.words())
 	}
-	m.add("all stopped gracefully", "ms", milliseconds(time.Since(began)), true)
+	m.add("stop", "all stopped gracefully", "ms", milliseconds(time.Since(began)), true)
 	if code := m.daemon.ProcessState.ExitCode(); code != 0 {
 		return fmt.Errorf("the daemon ended with %d\n%s", code, m.words())
 	}

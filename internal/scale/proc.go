@@ -8,7 +8,26 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
+
+// makeRoom raises the limit of descriptors, which the daemon inherits, as far as
+// the tasks need it. Above the hard limit only root can.
+func makeRoom(tasks int) error {
+	need := uint64(descriptors*tasks + 1000)
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	if limit.Max >= need {
+		return nil
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: need, Max: need}); err != nil {
+		return fmt.Errorf("%d tasks need %d open files, the hard limit is %d (ulimit -Hn): %w", tasks, need, limit.Max, err)
+	}
+	return nil
+}
 
 // cpu is the time that all threads of the daemon have had, to the nanosecond.
 // Threads that end take theirs with them, which those of a Go program rarely do.

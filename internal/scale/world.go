@@ -37,6 +37,9 @@ type world struct {
 // newWorld makes everything but the daemon. The task files stand ready beside
 // the task directory, which does not exist yet.
 func newWorld(program, under string, tasks int) (*world, error) {
+	if err := makeRoom(tasks); err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp(under, "scale")
 	if err != nil {
 		return nil, err
