@@ -31,6 +31,8 @@ type chaos struct {
 	story []string
 	drawn []step
 
+	// began is when the latest daemon was started.
+	began         time.Time
 	trees, proofs int
 	// frozen are QEMUs under SIGSTOP.
 	frozen     map[string]*process
@@ -161,6 +163,7 @@ func (c *chaos) kill() {
 // up starts the daemon unless it runs, and waits for nothing.
 func (c *chaos) up() {
 	if !c.h.DaemonRuns() {
+		c.began = time.Now()
 		c.h.StartDaemonOnly()
 		c.m.daemonIs(true)
 	}

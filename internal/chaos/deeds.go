@@ -278,6 +278,11 @@ func (c *chaos) guestOff() string {
 	return t.name
 }
 
+// session is how long a daemon takes at most to have its sessions with all QEMUs.
+// QEMU tells nobody of what happens between the connect and the end of the
+// negotiation (its monitor sends events in command mode only).
+const session = 2 * time.Second
+
 // guestReset has a guest reset its machine, and waits until it runs again.
 func (c *chaos) guestReset() string {
 	t := c.obedient()
@@ -297,5 +302,8 @@ func (c *chaos) guestReset() string {
 		}
 	}
 	t.resets++
+	if time.Since(c.began) < session {
+		t.mute = t.proc.pid
+	}
 	return t.name
 }

@@ -68,8 +68,9 @@ type task struct {
 	restarts                   int
 	reboots                    int
 	exited                     time.Time
-	// mute is the pid of the process whose QMP socket was deleted: a later daemon
-	// hears of none of its resets.
+	// mute is the pid of a process of whose resets the daemon may not have heard, or
+	// may not hear in its next life: its QMP socket was deleted, or it was reset
+	// while a session was being made.
 	mute int
 
 	// views are how it looked since, in the order of time. One that no daemon
