@@ -49,10 +49,11 @@ type run struct {
 }
 
 // Run measures, and fails the test where something does not work at all; goals
-// that are missed are for the reader to judge.
-func Run(t testing.TB, o Options) *Report {
+// that are missed are for the reader to judge. Each scenario is a test of its
+// own: no daemon of one is there in the next, where it would share memory.
+func Run(t *testing.T, o Options) *Report {
 	t.Helper()
-	r := &run{Options: o, t: t, watch: watchConsoles(t), rows: map[string]*Row{}}
+	r := &run{Options: o, t: t, rows: map[string]*Row{}}
 	r.report = &Report{Format: 1, At: time.Now().UTC(), Host: describeHost(t)}
 	for _, row := range newRows(o.Sizes, o.Many) {
 		if o.Rows == nil || o.Rows.MatchString(row.ID) {
@@ -60,37 +61,47 @@ func Run(t testing.TB, o Options) *Report {
 			r.report.Rows = append(r.report.Rows, row)
 		}
 	}
-	for _, s := range []struct {
-		scenarios string
-		measure   func()
-	}{
-		{"start edit kill", r.lives},
-		{"quit stop", r.stops},
-		{"durable", r.durability},
-	} {
-		if r.wanted(strings.Fields(s.scenarios)...) {
-			s.measure()
+	r.scenario(t, "start edit kill", r.lives)
+	r.scenario(t, "quit stop", r.stops)
+	r.scenario(t, "durable", r.durability)
+	for i, n := range o.Sizes {
+		rows := fmt.Sprintf("fleet%d", n)
+		if i == 0 {
+			rows += " idle rest program"
 		}
+		r.scenario(t, rows, func() { r.fleet(n) })
 	}
-	for _, n := range o.Sizes {
-		wanted := []string{fmt.Sprintf("fleet%d", n)}
-		if n == o.Sizes[0] {
-			wanted = append(wanted, "idle", "rest", "program")
-		}
-		if r.wanted(wanted...) {
-			r.fleet(n)
-		}
+	var many []string
+	for _, n := range o.Many {
+		many = append(many, fmt.Sprintf("many%d", n))
 	}
-	r.many()
+	r.scenario(t, strings.Join(many, " "), r.many)
 	if o.Peer {
 		r.report.Peer = "libvirt"
 		version, err := exec.Command("libvirtd", "--version").Output()
 		r.must(err)
 		r.report.Host["libvirt"] = strings.TrimSpace(string(version))
-		r.libvirt(o.Sizes[0])
+		r.under(t, "libvirt", func() { r.libvirt(o.Sizes[0]) })
 	}
 	r.report.Rows = slices.DeleteFunc(r.report.Rows, func(row *Row) bool { return len(row.Ours) == 0 })
 	return r.report
+}
+
+// scenario measures when one of its rows was picked; they are named by the first
+// part of their IDs.
+func (r *run) scenario(t *testing.T, rows string, measure func()) {
+	if scenarios := strings.Fields(rows); r.wanted(scenarios...) {
+		r.under(t, scenarios[0], measure)
+	}
+}
+
+// under measures in a test of its own.
+func (r *run) under(t *testing.T, name string, measure func()) {
+	defer func(t testing.TB, watch *consoles) { r.t, r.watch = t, watch }(r.t, r.watch)
+	t.Run(name, func(t *testing.T) {
+		r.t, r.watch = t, watchConsoles(t)
+		measure()
+	})
 }
 
 // wanted says whether a row of one of the scenarios was picked.

@@ -148,12 +148,12 @@ func (f *fleet) leave(event string) {
 // measureRunning measures the daemon with all VMs running, and lets it die and
 // find them again.
 func (f *fleet) measureRunning(n int) {
-	f.weigh("pss")
+	f.weigh("pss", "threads")
 	for range min(adoptions, f.Repeats) {
 		f.adopt()
 	}
 	f.h.AwaitConverged()
-	f.weigh("adopted")
+	f.weigh("adopted", "threads-adopted")
 	if n != f.Sizes[0] {
 		return
 	}
@@ -165,9 +165,9 @@ func (f *fleet) measureRunning(n int) {
 	}
 }
 
-func (f *fleet) weigh(memory string) {
+func (f *fleet) weigh(memory, threads string) {
 	f.ours(f.id+memory, mb(f.h.PSS()))
-	f.ours(f.id+"threads", float64(f.h.Usage().Threads))
+	f.ours(f.id+threads, float64(f.h.Usage().Threads))
 	f.ours(f.id+"helpers", float64(f.h.Helpers()))
 }
 

@@ -57,9 +57,10 @@ func fleetRows(n int, first bool) []*Row {
 		{ID: id("known"), Work: "daemon killed, started, " + vms, Measure: "to all known", Unit: "ms", Goal: Goal{AtMost, known}},
 		{ID: id("sessions"), Work: "daemon killed, started, " + vms, Measure: "to all sessions", Unit: "ms", Goal: Goal{AtMost, 1000}},
 		{ID: id("pss"), Work: "daemon, " + vms, Measure: "memory (PSS)", Unit: "MB", Goal: Goal{AtMost, memory}},
+		{ID: id("threads"), Work: "daemon, " + vms, Measure: "threads"},
+		{ID: id("helpers"), Work: "daemon, " + vms, Measure: "helper processes", Goal: Goal{AtMost, 0}},
 		{ID: id("adopted"), Work: "daemon, " + vms + " adopted", Measure: "memory (PSS)", Unit: "MB", Goal: Goal{AtMost, memory}},
-		{ID: id("threads"), Work: "daemon, " + vms, Measure: "threads", Unit: ""},
-		{ID: id("helpers"), Work: "daemon, " + vms, Measure: "helper processes", Unit: "", Goal: Goal{AtMost, 0}},
+		{ID: id("threads-adopted"), Work: "daemon, " + vms + " adopted", Measure: "threads"},
 	}
 	if first {
 		rows = append([]*Row{{ID: "idle.pss", Work: "daemon, no VM", Measure: "memory (PSS)", Unit: "MB", Goal: Goal{AtMost, 20}},
