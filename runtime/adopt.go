@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 
@@ -136,7 +137,7 @@ func (m *machine) adopt(running []Found) {
 		case l == nil:
 			m.adoptOrWait(func() error {
 				crash.Point("adopt.environment.found")
-				return m.adoptFound(found, "environment")
+				return m.adoptFound(found, byEnvironment)
 			})
 			crash.Point("adopt.environment.written")
 		case l.process.PID() != found.PID:
@@ -169,6 +170,9 @@ func (m *machine) adoptRecorded(info *ProcessInfo, running []Found) error {
 	return nil
 }
 
+// byEnvironment is how a process was found that only its own marks tell of.
+const byEnvironment = "environment"
+
 // adoptFound makes a process the record's that the record did not know of. An
 // error means that it cannot be watched now.
 func (m *machine) adoptFound(found Found, by string) error {
@@ -181,6 +185,10 @@ func (m *machine) adoptFound(found Found, by string) error {
 		return fmt.Errorf("process %d cannot be watched: %w", found.PID, withAdvice(err))
 	}
 	info := m.infoOf(found)
+	if log, err := os.Stat(m.rt.layout.QEMULog(m.name)); err == nil && by == byEnvironment {
+		// Where its words begin went with the record: those before may be another's.
+		info.LogOffset = log.Size()
+	}
 	ports := m.regain(found)
 	m.begin(p, func(r *Record) {
 		r.Process, r.Intent, r.Ports = info, nil, ports

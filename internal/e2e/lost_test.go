@@ -198,3 +198,31 @@ func TestSocketAndRecordLost(t *testing.T) {
 		t.Errorf("before %+v, after %+v", before, after)
 	}
 }
+
+// After the loss of its record nobody knows where a QEMU's words begin in the log:
+// those of the one before are not taken for its own.
+func TestWordsOfTheProcessBefore(t *testing.T) {
+	t.Parallel()
+	h := Start(t)
+	h.Write("web.hcl", with(h.Task("web", guest.Deaf), `restart { delay = "1h" }`))
+	first := h.AwaitRunning("web")
+	h.SignalQEMU("web", syscall.SIGTERM)
+	h.AwaitTask("web", "another process", func(task TaskStatus) bool { return task.Phase == "running" && task.PID != first.PID })
+	if exited := h.AwaitEvent("exited", "web"); !strings.Contains(exited.Line, "terminating on signal 15") {
+		t.Fatalf("QEMU has said nothing: %s", exited.Line)
+	}
+	h.AwaitConverged()
+	h.Kill()
+	h.must(os.Remove(h.recordPath("web")))
+	h.must(os.Remove(h.recordPath("web") + ".durable"))
+	h.StartDaemon()
+	second := h.AwaitRunning("web")
+	h.SignalQEMU("web", syscall.SIGKILL)
+	h.Await("end of the second process", func() bool {
+		exited := h.AwaitEvent("exited", "web")
+		return exited.Says("pid", fmt.Sprint(second.PID))
+	})
+	if exited := h.AwaitEvent("exited", "web"); strings.Contains(exited.Line, "terminating") {
+		t.Errorf("%s", exited.Line)
+	}
+}
