@@ -191,7 +191,7 @@ func (m *model) restTask(t *task, w world) {
 	p, runs := w.procs[t.name]
 	s, shown := w.status.Task(t.name)
 	keeps := t.keeps()
-	if !runs && !shown {
+	if !runs && (!shown || !slices.Contains(w.records, t.name)) { // a task with an error is shown, and not known for it
 		if (had || len(candidates) > 0) && keeps != yes {
 			m.begun[t.name] = time.Now()
 		}
