@@ -1,9 +1,12 @@
 package runtime
 
 import (
+	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	goruntime "runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -31,6 +34,51 @@ func TestObserveWaitsForNobody(t *testing.T) {
 	t.Logf("observed %d tasks in %v", len(observed), took)
 	if len(observed) != 10000 || took > 500*time.Millisecond { // 3 ms without the race detector
 		t.Errorf("%d tasks in %v", len(observed), took)
+	}
+}
+
+// TestMemoryOfQuietSession: what a session holds while nobody speaks is held for
+// every VM, also after QEMU had much to say. It runs alone, since it counts the
+// whole process's heap.
+func TestMemoryOfQuietSession(t *testing.T) {
+	const sessions, most = 200, 4 << 10
+	long := strings.Repeat("x", 100<<10)
+	inUse := func() uint64 {
+		var m goruntime.MemStats
+		goruntime.GC()
+		goruntime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := inUse()
+	var monitors []*Monitor
+	for range sessions {
+		near, far := net.Pipe()
+		var peer sync.WaitGroup
+		peer.Go(func() {
+			requests := json.NewDecoder(far)
+			var req request
+			fmt.Fprint(far, fakeGreeting)
+			for _, reply := range []string{"", long} {
+				if err := requests.Decode(&req); err != nil {
+					t.Error(err)
+					return
+				}
+				fmt.Fprintf(far, `{"return":%q,"id":%q}`+"\n", reply, req.ID)
+			}
+		})
+		m, err := NewMonitor(t.Context(), near)
+		must(t, err)
+		must(t, m.Execute(t.Context(), "x", nil, new(string)))
+		peer.Wait()
+		monitors = append(monitors, m)
+	}
+	each := (inUse() - before) / sessions
+	t.Logf("a quiet session holds %d bytes", each)
+	if each > most {
+		t.Errorf("a quiet session holds %d bytes, want %d at most", each, most)
+	}
+	for _, m := range monitors {
+		must(t, m.Close())
 	}
 }
 

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -241,7 +242,7 @@ func missedResets(path string, after time.Time) (n int, last time.Time) {
 		if err != nil {
 			continue
 		}
-		lines := newLineReader(file, maxMonitorLine)
+		lines := newLineReader(bufio.NewReaderSize(file, 64<<10), maxMonitorLine)
 		for line, err := lines.next(); err == nil; line, err = lines.next() {
 			if at, ok := guestReset(line); ok {
 				resets = append(resets, at)

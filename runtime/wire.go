@@ -21,6 +21,14 @@ const maxAgentLine = 1 << 20
 // what a QEMU that has gone mad can cost the daemon.
 const maxMonitorLine = 16 << 20
 
+// What a lineReader holds while nobody speaks is held for every VM.
+const (
+	// lineBuffer is enough for an event or the reply to query-status.
+	lineBuffer = 512
+	// lineKept is how much stays for the next line that is longer than that.
+	lineKept = 4 << 10
+)
+
 // lineReader reads lines of a bounded length.
 type lineReader struct {
 	buffered *bufio.Reader
@@ -28,8 +36,10 @@ type lineReader struct {
 	long     []byte
 }
 
+// newLineReader reads from r in small pieces; what is long is better given to it
+// in a bufio.Reader, which it then uses.
 func newLineReader(r io.Reader, limit int) *lineReader {
-	return &lineReader{buffered: bufio.NewReaderSize(r, min(limit, 16<<10)), limit: limit}
+	return &lineReader{buffered: bufio.NewReaderSize(r, lineBuffer), limit: limit}
 }
 
 // next gives a line without its end, valid until the following call. What
@@ -54,11 +64,11 @@ func (l *lineReader) next() ([]byte, error) {
 	}
 }
 
-// takeLong gives the assembled line away when it is large, so that one huge
+// takeLong gives the assembled line away when it is large, so that one long
 // reply does not stay in memory for the life of the session.
 func (l *lineReader) takeLong() []byte {
 	line := bytes.TrimRight(l.long, "\r\n")
-	if cap(l.long) > 1<<20 {
+	if cap(l.long) > lineKept {
 		l.long = nil
 	}
 	return line
