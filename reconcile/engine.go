@@ -78,8 +78,9 @@ type Config struct {
 	// a removal, and what was known is not overwritten.
 	Removals      runtime.Removals
 	RemovalsFault string
-	// OnPass is called after every pass; it may be nil. A watchdog feeds on it.
-	OnPass func()
+	// OnPass is called after every pass with the number of tasks, wanted or
+	// recorded; it may be nil. A watchdog feeds on it.
+	OnPass func(tasks int)
 	Log    hclog.Logger
 }
 

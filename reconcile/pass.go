@@ -72,7 +72,7 @@ func (e *Engine) pass(ctx context.Context) time.Time {
 	e.mu.Unlock()
 	e.saveRemovals()
 	e.tell(news)
-	e.announce()
+	e.announce(len(verdicts))
 	return wake
 }
 
@@ -117,15 +117,15 @@ func (e *Engine) patience(set *spec.Set) time.Duration {
 	return e.cfg.Tuning.Resync
 }
 
-// announce wakes everybody who waits for a pass.
-func (e *Engine) announce() {
+// announce wakes everybody who waits for a pass over so many tasks.
+func (e *Engine) announce(tasks int) {
 	e.mu.Lock()
 	close(e.passed)
 	e.passed = make(chan struct{})
 	e.passes++
 	e.mu.Unlock()
 	if e.cfg.OnPass != nil {
-		e.cfg.OnPass()
+		e.cfg.OnPass(tasks)
 	}
 }
 

@@ -45,6 +45,8 @@ type daemonProcess struct {
 
 	// logLevel is the flag's.
 	logLevel string
+	// memory is the loop's once it runs.
+	memory memoryBound
 
 	// life ends the loop and the answers under way, not the VMs.
 	life context.Context
@@ -69,6 +71,7 @@ func (d *daemonProcess) open(ctx context.Context) (err error) {
 	if d.runtime, err = runtime.Open(ctx, s.runtimeOptions(host, d.log, d.poke)); err != nil {
 		return err
 	}
+	d.memory.fit(len(d.runtime.Observe()))
 	loading := s.loaderOptions(host)
 	loading.Patience, loading.Crashed = parsePatience, d.crashed
 	loading.Device, loading.Remember = d.runtime.DirectoryDevice(s.dirs.VMs), d.rememberDirectory
@@ -105,7 +108,8 @@ func (d *daemonProcess) crashed(file string, reason any, stack []byte) {
 }
 
 // passed is called after every pass of the loop.
-func (d *daemonProcess) passed() {
+func (d *daemonProcess) passed(tasks int) {
+	d.memory.fit(tasks)
 	d.notify.passed(time.Now(), d.feed)
 	d.mendControl()
 }

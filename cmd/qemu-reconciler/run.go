@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -82,7 +80,6 @@ func (a *app) run(ctx context.Context, s *setup, f runFlags) error {
 		return explainOpen(err)
 	}
 	d.logLevel = f.logLevel
-	boundMemory()
 	d.serve()
 	d.notify.ready()
 	if f.once {
@@ -95,15 +92,6 @@ func (a *app) run(ctx context.Context, s *setup, f runFlags) error {
 		err = errors.Join(err, d.stopAll(sig.force))
 	}
 	return errors.Join(err, d.close())
-}
-
-// boundMemory makes the garbage collector work harder from 192 MiB on, which
-// only hostile task files come to; GOMEMLIMIT goes before it.
-func boundMemory() {
-	const limit = 192 << 20
-	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(limit)
-	}
 }
 
 // explainOpen adds to a refusal what to do about it.

@@ -195,7 +195,7 @@ func (h *Host) runEngine(loader *spec.Loader) (*reconcile.Engine, *atomic.Int64)
 	rt := h.openRuntime()
 	engine := reconcile.New(reconcile.Config{
 		Loader: loader, Machines: rt, HostName: "host", VMsDir: h.VMs, StateDir: h.State, BootID: vms.BootID(),
-		OnPass: func() { passes.Add(1) }, Log: hclog.NewNullLogger(),
+		OnPass: func(int) { passes.Add(1) }, Log: hclog.NewNullLogger(),
 	})
 	watcher := reconcile.NewWatcher(h.VMs, engine, hclog.NewNullLogger())
 	ctx, cancel := context.WithCancel(context.Background())
