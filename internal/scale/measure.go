@@ -18,10 +18,6 @@ const descriptors = 2
 // looks is how many times the whole directory is looked at for one figure.
 const looks = 5
 
-// settleTime is how long a removal waits for the directory to be quiet; it is no
-// part of what is measured.
-const settleTime = 500 * time.Millisecond
-
 // Figure is one thing that was measured. ID is for programs, Name for people.
 type Figure struct {
 	ID, Name, Unit string
