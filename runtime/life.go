@@ -90,7 +90,13 @@ func (m *machine) resume(p *Process) {
 	m.mu.Lock()
 	m.life = l
 	m.mu.Unlock()
-	m.rt.tasks.Go(func() { m.follow(m.rt.ctx, l) })
+	m.rt.tasks.Go(func() {
+		select {
+		case <-m.rt.opened: // sessions with hundreds would hold up knowing the rest
+		case <-m.rt.ctx.Done():
+		}
+		m.follow(m.rt.ctx, l)
+	})
 }
 
 // outcome is how an attempt to follow a process went.

@@ -87,6 +87,8 @@ type Runtime struct {
 	stateFault, eventsFault complaint
 	// directory is what is remembered of the task directory.
 	directory directoryFile
+	// opened is closed when everything that runs is known.
+	opened chan struct{}
 	// hurry and watched wake the keeper; see soon and Probe.
 	hurry, watched chan struct{}
 	// removals is what the brake on mass removals remembers.
@@ -117,7 +119,7 @@ func Open(ctx context.Context, options Options) (*Runtime, error) {
 	r := &Runtime{
 		options: options, layout: options.Layout, log: options.Log,
 		store: OpenStore(options.Layout), ports: newPortTable(options.DynamicPorts),
-		hurry: make(chan struct{}, 1), watched: make(chan struct{}, 1),
+		opened: make(chan struct{}), hurry: make(chan struct{}, 1), watched: make(chan struct{}, 1),
 		host: machineID(), machines: map[string]*machine{}, directory: directoryFile{note: newDirectoryNote(options.Layout.Directory())},
 		removals: removalsFile{note: newRemovalsNote(options.Layout.Removals())},
 	}
@@ -129,6 +131,7 @@ func Open(ctx context.Context, options Options) (*Runtime, error) {
 	if err := r.open(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
+	close(r.opened)
 	r.tasks.Go(r.keeper)
 	return r, nil
 }
