@@ -106,3 +106,26 @@ func TestModelNotices(t *testing.T) {
 		}
 	}
 }
+
+// A task that has no record, since a second file had it before the daemon looked,
+// has no last good definition: nothing of it runs, also when the directory goes
+// away.
+func TestModelOfAMistakeAlone(t *testing.T) {
+	t.Parallel()
+	m, w := lab()
+	d := def{name: "x", machine: machine{image: "x.img", memory: 128}, on: always}
+	for _, name := range []string{"x.hcl", "y.hcl"} { // before any daemon looks, the first file is contradicted
+		next := m.now.copy()
+		next[name] = file{tasks: []def{d}}
+		m.deliver(next, true)
+	}
+	w.status.Tasks = append(w.status.Tasks, e2e.TaskStatus{Name: "x", Desired: "running", Phase: "failed"})
+	m.rest(w)
+	m.away = true
+	if e := m.expect(m.tasks["x"], no); e.running != no {
+		t.Errorf("x runs: %s, expected: no", e.running)
+	}
+	if e := m.expect(m.tasks["a"], no); !e.stays {
+		t.Error("a may end because of x")
+	}
+}
