@@ -165,7 +165,7 @@ func (t *task) expectAbsent(brake answer) expectation {
 		}
 	case keeps == either && len(t.candidates()) > 0:
 		e.running, e.shown, e.held = either, either, either
-	case brake == no && !t.braked, t.approved, !t.recorded && t.proc == nil && len(t.candidates()) == 0:
+	case brake == no && !t.braked, t.approved && !t.back(), !t.recorded && t.proc == nil && len(t.candidates()) == 0:
 	case brake == yes && t.untouched():
 		e.running, e.shown, e.held = yes, yes, yes
 	default:

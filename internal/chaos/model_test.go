@@ -129,3 +129,24 @@ func TestModelOfAMistakeAlone(t *testing.T) {
 		t.Error("a may end because of x")
 	}
 }
+
+// An approval is for the removal that was shown: a task that comes back, and goes
+// again, may be held again.
+func TestModelOfARemovalAfterAnApprovedOne(t *testing.T) {
+	t.Parallel()
+	m, _ := lab()
+	without := m.now.copy()
+	delete(without, "a.hcl")
+	with := m.now
+	m.deliver(without, true)
+	a := m.tasks["a"]
+	a.braked, a.approved = true, true
+	if e := m.expect(a, yes); e.running != no {
+		t.Errorf("after the approval, a runs: %s, expected: no", e.running)
+	}
+	m.deliver(with, true)
+	m.deliver(without, true)
+	if e := m.expect(a, yes); e.running != either || e.held != either {
+		t.Errorf("after another removal, a runs: %s, is held: %s, expected: either", e.running, e.held)
+	}
+}
