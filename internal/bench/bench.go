@@ -16,6 +16,7 @@ import (
 
 	"github.com/qemu-reconciler/qemu-reconciler/internal/e2e"
 	"github.com/qemu-reconciler/qemu-reconciler/internal/guest"
+	"github.com/qemu-reconciler/qemu-reconciler/internal/scale"
 )
 
 // Options say how much is measured.
@@ -27,7 +28,8 @@ type Options struct {
 	Rows *regexp.Regexp
 	// Sizes are the numbers of VMs of the fleets, the smallest first.
 	Sizes []int
-	// Many are the numbers of stand-ins for QEMU, the smallest first.
+	// Many are the numbers of stand-ins for QEMU, the smallest first; more than
+	// the limit of open files allows are measured as that many.
 	Many []int
 	// Parallel are the floor's settings for a fleet: how many guests it has on
 	// their way at once; zero is all of them.
@@ -55,7 +57,14 @@ func Run(t *testing.T, o Options) *Report {
 	t.Helper()
 	r := &run{Options: o, t: t, rows: map[string]*Row{}}
 	r.report = &Report{Format: 1, At: time.Now().UTC(), Host: describeHost(t)}
-	for _, row := range newRows(o.Sizes, o.Many) {
+	r.Many = nil
+	for _, n := range o.Many {
+		most, err := scale.Most(n)
+		r.must(err)
+		r.Many = append(r.Many, most)
+	}
+	r.Many = slices.Compact(r.Many)
+	for _, row := range newRows(o.Sizes, r.Many) {
 		if o.Rows == nil || o.Rows.MatchString(row.ID) {
 			r.rows[row.ID] = row
 			r.report.Rows = append(r.report.Rows, row)
@@ -72,7 +81,7 @@ func Run(t *testing.T, o Options) *Report {
 		r.scenario(t, rows, func() { r.fleet(n) })
 	}
 	var many []string
-	for _, n := range o.Many {
+	for _, n := range r.Many {
 		many = append(many, fmt.Sprintf("many%d", n))
 	}
 	r.scenario(t, strings.Join(many, " "), r.many)

@@ -12,8 +12,8 @@ import (
 )
 
 // descriptors are those that the daemon holds for a VM: its pidfd and its QMP
-// session.
-const descriptors = 2
+// session; spare are those for everything else, and for starts on their way.
+const descriptors, spare = 2, 1000
 
 // looks is how many times the whole directory is looked at for one figure.
 const looks = 5

@@ -12,10 +12,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Most is how many tasks a daemon can have that is started here, at most as many
+// as wanted: where it is not for root to raise the hard limit of open files, that
+// limit says it.
+func Most(wanted int) (int, error) {
+	err := makeRoom(wanted)
+	if !errors.Is(err, unix.EPERM) {
+		return wanted, err
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, err
+	}
+	return (int(limit.Max) - spare) / descriptors, nil
+}
+
 // makeRoom raises the limit of descriptors, which the daemon inherits, as far as
 // the tasks need it. Above the hard limit only root can.
 func makeRoom(tasks int) error {
-	need := uint64(descriptors*tasks + 1000)
+	need := uint64(descriptors*tasks + spare)
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return err
