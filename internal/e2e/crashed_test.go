@@ -133,9 +133,11 @@ func (c *crashed) dieOrRest(point string) {
 	if c.h.daemonRuns() {
 		c.h.Kill() // it may come to the point in this very moment
 	}
-	if _, err := os.Stat(c.h.orders + crash.Died); err == nil {
+	// Empty where this kill was quicker than the name of the point.
+	if info, err := os.Stat(c.h.orders + crash.Died); err == nil && info.Size() > 0 {
 		c.die(point, c.tally.later)
 	} else {
+		c.h.must(remove(c.h.orders + crash.Died))
 		c.tally.countRest()
 	}
 	c.look()

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // mountSmall puts a small file system over a directory until all that uses it has
@@ -28,8 +30,20 @@ func (h *Host) mountSmall(dir, size string) {
 // filler is the file that takes all the room.
 const filler = "filler"
 
-// Fill leaves no room in a directory's file system.
+// Fill leaves no room in a directory's file system, also when a file that the
+// daemon writes in vain goes away after it.
 func (h *Host) Fill(dir string) {
+	h.t.Helper()
+	h.Await("no room in "+dir, func() bool {
+		h.fill(dir)
+		var room unix.Statfs_t
+		idle := !h.writing(dir)
+		h.must(unix.Statfs(dir, &room))
+		return idle && room.Bfree == 0 && !h.writing(dir)
+	})
+}
+
+func (h *Host) fill(dir string) {
 	h.t.Helper()
 	file, err := os.OpenFile(filepath.Join(dir, filler), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	h.must(err)
@@ -40,6 +54,19 @@ func (h *Host) Fill(dir string) {
 		h.must(err)
 	}
 	h.must(file.Close())
+}
+
+// writing says whether a file is on its way to its name.
+func (h *Host) writing(dir string) bool {
+	h.t.Helper()
+	for _, pattern := range []string{".*", "tasks/.*"} {
+		found, err := filepath.Glob(filepath.Join(dir, pattern))
+		h.must(err)
+		if len(found) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // MakeRoom takes away what Fill has put there.
