@@ -176,7 +176,8 @@ func (p *Process) foreignStatus() WaitStatus {
 
 // zombieStatus reads how a process ended that is not reaped yet from field 52 of
 // /proc/PID/stat (proc_pid_stat(5)). It is 0 there, too, for those who may not
-// know it: then nothing is known.
+// know it; whoever may has access to /proc/PID/io as well, which asks for the
+// same right (PTRACE_MODE_READ_FSCREDS).
 func (p *Process) zombieStatus() (status WaitStatus, known bool) {
 	const stateField, exitField = 0, 52 - 3 // the state is field 3
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid))
@@ -189,8 +190,13 @@ func (p *Process) zombieStatus() (status WaitStatus, known bool) {
 		return WaitStatus{}, false
 	}
 	code, err := strconv.ParseUint(string(fields[exitField]), 10, 32)
-	if err != nil || code == 0 {
+	if err != nil {
 		return WaitStatus{}, false
+	}
+	if code == 0 {
+		if _, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.pid)); err != nil {
+			return WaitStatus{}, false
+		}
 	}
 	return waitStatus(unix.WaitStatus(code)), true
 }
