@@ -39,6 +39,12 @@ type Options struct {
 	// Rest is how long the daemon is watched at rest, after Settle, in which it may
 	// still look at what was just adopted. The figures are given for a minute.
 	Rest, Settle time.Duration
+	// Pause comes before each start of a fleet. A kernel that reports free pages
+	// gives a hypervisor the memory of what has ended two seconds later
+	// (PAGE_REPORTING_DELAY in its mm/page_reporting.c), and faults it in anew for
+	// what starts then: without a pause, whoever comes soonest after another fleet
+	// is the faster by a fifth.
+	Pause time.Duration
 }
 
 // run is one run.

@@ -24,7 +24,8 @@ func TestBench(t *testing.T) {
 	if out == "" {
 		t.Skip("make bench runs this")
 	}
-	o := Options{Repeats: 9, Sizes: []int{50, 200}, Many: []int{1000, 3000, 10000}, Parallel: []int{2, 4, 8, 0}, Rest: time.Minute, Settle: 15 * time.Second}
+	o := Options{Repeats: 9, Sizes: []int{50, 200}, Many: []int{1000, 3000, 10000}, Parallel: []int{2, 4, 8, 0},
+		Rest: time.Minute, Settle: 15 * time.Second, Pause: 3 * time.Second}
 	if os.Getenv("BENCH_PEERS") != "" {
 		o.Peer, o.Sizes, o.Many, o.Rows = true, o.Sizes[:1], nil, regexp.MustCompile(peerRows)
 	}

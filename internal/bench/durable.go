@@ -8,6 +8,9 @@ import (
 	"github.com/qemu-reconciler/qemu-reconciler/runtime"
 )
 
+// memoryFleets is how often a fleet is measured with its state in memory.
+const memoryFleets = 5
+
 // durability measures what it costs that a record is on the disk, and what of
 // that a start waits for: only where a port is allocated.
 func (r *run) durability() {
@@ -17,7 +20,21 @@ func (r *run) durability() {
 		before := os.Getenv("TMPDIR")
 		r.must(os.Setenv("TMPDIR", memoryDisk))
 		r.ports("durable.memory")
+		r.fleetInMemory()
 		r.must(os.Setenv("TMPDIR", before))
+	}
+}
+
+// fleetInMemory is the smallest fleet once more.
+func (r *run) fleetInMemory() {
+	if r.rows["durable.ready"] == nil && r.rows["durable.gone"] == nil {
+		return
+	}
+	f := r.newFleet("durable.", r.Sizes[0])
+	f.furnish()
+	for range min(memoryFleets, r.Repeats) {
+		f.come()
+		f.leave("event")
 	}
 }
 

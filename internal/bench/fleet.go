@@ -23,11 +23,7 @@ const (
 
 // fleet measures with many VMs.
 func (r *run) fleet(n int) {
-	h := r.host()
-	f := &fleet{run: r, h: h, id: fmt.Sprintf("fleet%d.", n)}
-	for i := range n {
-		f.names = append(f.names, fmt.Sprintf("vm%03d", i))
-	}
+	f := r.newFleet(fmt.Sprintf("fleet%d.", n), n)
 	if n == r.Sizes[0] {
 		f.idle()
 	}
@@ -58,6 +54,14 @@ type fleet struct {
 	texts    []string
 	consoles []*console
 	bares    []*bare
+}
+
+func (r *run) newFleet(id string, n int) *fleet {
+	f := &fleet{run: r, h: r.host(), id: id}
+	for i := range n {
+		f.names = append(f.names, fmt.Sprintf("vm%03d", i))
+	}
+	return f
 }
 
 // idle measures a daemon that has nothing to do.
@@ -93,6 +97,7 @@ func (f *fleet) bareFleet() {
 		return
 	}
 	for _, parallel := range f.Parallel {
+		time.Sleep(f.Pause)
 		f.floor(f.id+"ready", settingName(parallel), ms(startAll(f.bares, parallel)))
 		f.floor(f.id+"gone", alone, ms(stopAll(f.bares)))
 	}
@@ -106,6 +111,7 @@ func (f *fleet) come() {
 		places = append(places, f.stage(f.h, name+".hcl", f.texts[i]))
 		nth = append(nth, f.consoles[i].count()+1)
 	}
+	time.Sleep(f.Pause)
 	began := places[0]()
 	for _, place := range places[1:] {
 		place()

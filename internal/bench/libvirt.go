@@ -170,6 +170,7 @@ func (v *libvirt) comeAndGo(names []string, clients int, with func()) (ready, go
 	for _, console := range v.consoles[:len(names)] {
 		nth = append(nth, console.count()+1)
 	}
+	time.Sleep(v.Pause)
 	began := time.Now()
 	v.each("start", names, clients)
 	var last time.Time

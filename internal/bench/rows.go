@@ -36,6 +36,8 @@ func newRows(sizes, many []int) []*Row {
 		&Row{ID: "durable.synced", Work: "a record", Measure: "on the disk", Unit: ms, Goal: none},
 		&Row{ID: "durable.port", Work: "one file, a port to allocate", Measure: "to exec", Unit: ms, Goal: none},
 		&Row{ID: "durable.memory", Work: "the same, state in memory", Measure: "to exec", Unit: ms, Goal: none},
+		&Row{ID: "durable.ready", Work: fmt.Sprintf("%d VMs, state in memory", sizes[0]), Measure: "to all READY", Unit: ms, Goal: none},
+		&Row{ID: "durable.gone", Work: fmt.Sprintf("%d VMs, state in memory", sizes[0]), Measure: "graceful stop", Unit: ms, Goal: none},
 	)
 }
 
@@ -53,7 +55,7 @@ func fleetRows(n int, first bool) []*Row {
 		{ID: id("ready"), Work: files, Measure: "to all READY", Unit: "ms", Goal: Goal{TimesFloor, ready}},
 		{ID: id("gone"), Work: "graceful stop of " + vms, Measure: "to all gone", Unit: "ms", Goal: Goal{TimesFloor, 1.10}},
 		{ID: id("event"), Work: "graceful stop of " + vms, Measure: "gone to last event", Unit: "ms", Goal: Goal{AtMost, 10}},
-		{ID: id("orphans"), Work: "graceful stop of " + vms + ", adopted", Measure: "gone to last event", Unit: "ms"},
+		{ID: id("orphans"), Work: "graceful stop of " + vms + ", adopted", Measure: "gone to last event", Unit: "ms", Goal: Goal{AtMost, 10}},
 		{ID: id("known"), Work: "daemon killed, started, " + vms, Measure: "to all known", Unit: "ms", Goal: Goal{AtMost, known}},
 		{ID: id("sessions"), Work: "daemon killed, started, " + vms, Measure: "to all sessions", Unit: "ms", Goal: Goal{AtMost, 1000}},
 		{ID: id("pss"), Work: "daemon, " + vms, Measure: "memory (PSS)", Unit: "MB", Goal: Goal{AtMost, memory}},
