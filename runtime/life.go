@@ -22,10 +22,12 @@ const (
 	redialFirst = 50 * time.Millisecond
 	redialLast  = 5 * time.Second
 	// probeInterval is how often a session is asked whether QEMU still answers
-	// while there is doubt or somebody watches, probeRest how often otherwise, and
+	// while there is doubt or somebody watches, probeRest how often otherwise,
+	// probeSpread how far apart those are asked that began together, and
 	// probePatience how long it may take.
 	probeInterval = 5 * time.Second
 	probeRest     = 5 * time.Minute
+	probeSpread   = time.Minute
 	probePatience = 3 * time.Second
 	// endPatience is how long a process may outlive its session before that is
 	// trouble: QEMU closes its monitor, and frees the guest's memory after it.
@@ -64,8 +66,9 @@ func (m *machine) newLife(p *Process) *life {
 	return &life{
 		process: p, logs: newLogWatch(m.rt.layout, m.name, m.rt.tuning.Load().LogMaxSize),
 		probe: make(chan struct{}, 1), over: make(chan struct{}), changed: make(chan struct{}),
-		// Hundreds that were adopted at once need not be asked at once.
-		probed: time.Now().Add(-rand.N(probeRest - probeInterval)),
+		// Hundreds that were adopted at once need not be asked at once; but those
+		// that are wake the daemon once.
+		probed: time.Now().Add(-rand.N(probeRest/probeSpread) * probeSpread),
 	}
 }
 
