@@ -115,7 +115,7 @@ func (m *machine) ask(ctx context.Context, l *life, monitor *Monitor) {
 	case monitor.Err() != nil || ctx.Err() != nil || l.gone():
 		// The session is over, which its listener sees by itself.
 	case asking.Err() != nil:
-		m.setTrouble(troubleSilent)
+		m.setTrouble(l.silence())
 		m.rt.soon() // it is asked again, and again
 	default:
 		m.setTrouble(err.Error())

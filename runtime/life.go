@@ -188,7 +188,7 @@ func (m *machine) miss(ctx context.Context, l *life, err error) outcome {
 		}
 	}
 	if intent := m.current().Intent; intent == nil || intent.Kind != IntentStop {
-		m.setTrouble(troubleOf(err))
+		m.setTrouble(l.troubleOf(err))
 	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
 		m.giveUpHearing()
@@ -240,12 +240,20 @@ func (m *machine) connect(ctx context.Context, l *life) (*Monitor, error) {
 }
 
 // troubleOf says to an operator why there is no session.
-func troubleOf(err error) string {
+func (l *life) troubleOf(err error) string {
 	// A full backlog (EAGAIN) tells the same as silence: nobody accepts.
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, unix.EAGAIN) {
-		return troubleSilent
+		return l.silence()
 	}
 	return fmt.Sprintf("QMP socket lost: %v", err)
+}
+
+// silence says why a QEMU does not answer, as far as that can be seen.
+func (l *life) silence() string {
+	if isStopped(l.process.PID()) {
+		return troubleStopped
+	}
+	return troubleSilent
 }
 
 const (

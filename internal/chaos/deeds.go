@@ -222,6 +222,9 @@ func (c *chaos) qemuFreeze() string {
 	}
 	c.must(syscall.Kill(t.proc.pid, syscall.SIGSTOP))
 	c.frozen[t.name] = t.proc
+	if t.resets > 0 { // and no daemon counts them before it answers
+		t.mute = t.proc.pid
+	}
 	return fmt.Sprintf("%s, pid %d", t.name, t.proc.pid)
 }
 

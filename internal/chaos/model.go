@@ -70,7 +70,7 @@ type task struct {
 	exited                     time.Time
 	// mute is the pid of a process of whose resets the daemon may not have heard, or
 	// may not hear in its next life: its QMP socket was deleted, or it was reset
-	// while a session was being made.
+	// while a session was being made, or halted after the reset.
 	mute int
 
 	// views are how it looked since, in the order of time. One that no daemon
