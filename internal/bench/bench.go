@@ -228,7 +228,8 @@ func describeHost(t testing.TB) map[string]string {
 		t.Fatal(err)
 	}
 	line, _, _ := strings.Cut(string(version), "\n")
+	kernel, _, _ := strings.Cut(string(bytes.TrimRight(release, "\x00")), "-") // what follows is whose build it is
 	return map[string]string{
-		"cpus": fmt.Sprint(goruntime.NumCPU()), "kernel": string(bytes.TrimRight(release, "\x00")), "qemu": line, "go": goruntime.Version(),
+		"cpus": fmt.Sprint(goruntime.NumCPU()), "kernel": kernel, "qemu": line, "go": goruntime.Version(),
 	}
 }
