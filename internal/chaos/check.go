@@ -241,6 +241,12 @@ func (t *task) learn(s e2e.TaskStatus, runs, known bool) {
 		return
 	}
 	t.learnHold(s.Reason, known)
+	if t.lost() || t.unsure { // what was forgotten gave its port back
+		t.port = 0
+		if len(s.Ports) == 1 {
+			t.port = s.Ports[0].Host
+		}
+	}
 	t.ended = notEnded
 	if s.LastExit != nil {
 		switch s.LastExit.Cause {

@@ -150,3 +150,23 @@ func TestModelOfARemovalAfterAnApprovedOne(t *testing.T) {
 		t.Errorf("after another removal, a runs: %s, is held: %s, expected: either", e.running, e.held)
 	}
 }
+
+// A task that was removed, forgotten and brought back as a stopped one has no port
+// until it is started.
+func TestModelOfAPortGivenBack(t *testing.T) {
+	t.Parallel()
+	m, w := lab()
+	m.task("a").proc, m.task("a").port = nil, 20000
+	with := m.now.copy()
+	with["a.hcl"].tasks[0].stopped = true
+	without := m.now.copy()
+	delete(without, "a.hcl")
+	m.deliver(without, true)
+	m.deliver(with, true)
+	delete(w.procs, "a")
+	w.status.Tasks[0] = e2e.TaskStatus{Name: "a", Desired: "stopped", Phase: "stopped", Converged: true}
+	m.rest(w)
+	if port := m.tasks["a"].port; port != 0 {
+		t.Errorf("the model holds on to port %d", port)
+	}
+}
