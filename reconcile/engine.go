@@ -60,6 +60,8 @@ type Loader interface {
 	Load() *spec.Set
 	// Recheck makes the next Load judge anew what failed for the host's sake.
 	Recheck()
+	// Parsed counts the files that were parsed since the start.
+	Parsed() int
 }
 
 // Config is what an Engine needs.

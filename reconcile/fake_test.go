@@ -199,6 +199,8 @@ func (l *fakeLoader) Load() *spec.Set {
 
 func (l *fakeLoader) Recheck() {}
 
+func (l *fakeLoader) Parsed() int { return 0 }
+
 // house is an engine with its fakes, running.
 type house struct {
 	*Engine

@@ -39,7 +39,7 @@ func (e *Engine) pass(ctx context.Context) time.Time {
 	}
 	e.mu.Unlock()
 	var set *spec.Set
-	read := time.Now()
+	read, parsed := time.Now(), e.cfg.Loader.Parsed()
 	if look {
 		e.cfg.Loader.Recheck()
 		set = e.load()
@@ -72,6 +72,9 @@ func (e *Engine) pass(ctx context.Context) time.Time {
 	e.mu.Unlock()
 	e.saveRemovals()
 	e.tell(news)
+	if look {
+		e.cfg.Log.Debug("looked", "files", len(set.Files), "parsed", e.cfg.Loader.Parsed()-parsed, "took", time.Since(read))
+	}
 	e.announce(len(verdicts))
 	return wake
 }

@@ -47,7 +47,8 @@ func manyRows(many []int) []*Row {
 	}
 	most := many[len(many)-1]
 	work := fmt.Sprintf("%d stand-ins, all of them", most)
-	rows = append(rows, &Row{ID: manyID(most, "look"), Work: work, Measure: "look, none changed", Unit: "ms", Goal: Goal{TimesFloor, 3}})
+	rows = append(rows, &Row{ID: manyID(most, "look"), Work: work, Measure: "pass, no change", Unit: "ms", Goal: Goal{TimesFloor, 3}},
+		&Row{ID: manyID(most, "look-changed"), Work: work, Measure: "pass, 1 change", Unit: "ms", Goal: Goal{TimesFloor, 3}})
 	for _, m := range mostRows {
 		rows = append(rows, &Row{ID: manyID(most, m.figure), Work: work, Measure: m.measure, Unit: m.unit})
 	}
@@ -73,6 +74,7 @@ func (r *run) many() {
 			r.ours(manyID(n, figure.ID), perTask(figure, n))
 			if figure.ID == "bare" {
 				r.floor(manyID(n, "look"), alone, figure.Value)
+				r.floor(manyID(n, "look-changed"), alone, figure.Value)
 			}
 			if was, known := fewest[figure.ID]; known {
 				r.floor(manyID(n, figure.ID), fmt.Sprintf("%d tasks", r.Many[0]), was)

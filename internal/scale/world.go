@@ -56,13 +56,18 @@ func (w *world) furnish() (err error) {
 	if _, err = standin.Build(filepath.Join(w.dir, "bin")); err != nil {
 		return err
 	}
-	// All events in one file, and no directory that is looked at by chance.
-	config := "log_max_size = \"1GiB\"\nresync_interval = \"1h\"\n"
-	if err = os.WriteFile(w.path("config.hcl"), []byte(config), 0o644); err != nil {
+	if err = w.configure("warn"); err != nil {
 		return err
 	}
 	w.log, err = os.Create(w.path("daemon.log"))
 	return err
+}
+
+// configure writes the daemon's configuration: all events in one file, and no
+// directory that is looked at by chance.
+func (w *world) configure(logLevel string) error {
+	config := fmt.Sprintf("log_max_size = \"1GiB\"\nresync_interval = \"1h\"\nlog_level = %q\n", logLevel)
+	return os.WriteFile(w.path("config.hcl"), []byte(config), 0o644)
 }
 
 func (w *world) writeTasks() error {
@@ -116,7 +121,7 @@ func (w *world) command(args ...string) *exec.Cmd {
 
 // start starts the daemon and waits for nothing.
 func (w *world) start(args ...string) error {
-	w.daemon = w.command(append([]string{"run", "--log-level", "warn"}, args...)...)
+	w.daemon = w.command(append([]string{"run"}, args...)...)
 	w.daemon.Stdout, w.daemon.Stderr = w.log, w.log
 	if err := w.daemon.Start(); err != nil {
 		return err
