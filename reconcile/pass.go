@@ -24,7 +24,24 @@ func (e *Engine) Run(ctx context.Context) {
 		case <-e.poke:
 		case <-timer.C:
 		}
-		timer.Reset(time.Until(e.pass(ctx)))
+		began := time.Now()
+		wake := e.pass(ctx)
+		breathe(ctx, time.Since(began))
+		timer.Reset(time.Until(wake))
+	}
+}
+
+// longestBreath bounds what a pass that took long, as over a file that is hard to
+// parse, puts the next one off.
+const longestBreath = 100 * time.Millisecond
+
+// breathe waits as long as the last pass took. When thousands of VMs start, each
+// start asks for a pass over all of them: passes have half of a processor at most,
+// and the starts the rest.
+func breathe(ctx context.Context, took time.Duration) {
+	select {
+	case <-time.After(min(took, longestBreath)):
+	case <-ctx.Done():
 	}
 }
 

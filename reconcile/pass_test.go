@@ -122,3 +122,28 @@ func TestPassOverVMsThatRest(t *testing.T) {
 		t.Errorf("%d of %d VMs were judged, %d have moved", judged, n, moved)
 	}
 }
+
+// However often a pass is asked for, passes leave half of the time to others.
+func TestPassesLeaveRoom(t *testing.T) {
+	t.Parallel()
+	const looks, takes = 6, 20 * time.Millisecond
+	h := newHouse(t, nil, nil)
+	h.loader.mu.Lock()
+	h.loader.takes = takes
+	h.loader.mu.Unlock()
+	defer h.stop()
+	look := func() {
+		t.Helper()
+		if err := h.nextLook(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look()
+	began := time.Now()
+	for range looks {
+		look()
+	}
+	if took := time.Since(began); took < 2*takes*(looks-1) {
+		t.Errorf("%d looks of %v each were over in %v", looks, takes, took)
+	}
+}
