@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"time"
@@ -156,8 +157,9 @@ func (m *machine) attend(ctx context.Context, l *life) (result outcome) {
 		crash.Point("session.begun")
 		began := time.Now()
 		m.converse(ctx, l, monitor)
-		if time.Since(began) < redialLast { // a QEMU that talks nonsense does so each time
-			err = monitor.Err()
+		err = monitor.Err()
+		if errors.Is(err, io.EOF) && time.Since(began) >= redialLast {
+			err = nil // it was a sound session, and QEMU talks no nonsense
 		}
 	}
 	switch {

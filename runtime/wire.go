@@ -27,13 +27,17 @@ const (
 	lineBuffer = 512
 	// lineKept is how much stays for the next line that is longer than that.
 	lineKept = 4 << 10
+	// linePiece is how much of a line that is longer still is read at once.
+	linePiece = 64 << 10
 )
 
 // lineReader reads lines of a bounded length.
 type lineReader struct {
 	buffered *bufio.Reader
-	limit    int
-	long     []byte
+	// wide reads from buffered while a long line is being read; nil else.
+	wide  *bufio.Reader
+	limit int
+	long  []byte
 }
 
 // newLineReader reads from r in small pieces; what is long is better given to it
@@ -47,7 +51,7 @@ func newLineReader(r io.Reader, limit int) *lineReader {
 func (l *lineReader) next() ([]byte, error) {
 	l.long = l.long[:0]
 	for {
-		part, err := l.buffered.ReadSlice('\n')
+		part, err := l.source().ReadSlice('\n')
 		if len(l.long)+len(part) > l.limit {
 			return nil, fmt.Errorf("a message longer than %d bytes", l.limit)
 		}
@@ -62,6 +66,21 @@ func (l *lineReader) next() ([]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+// source is what the next piece is read from. A system call for each half of a
+// kilobyte would make a long reply slow.
+func (l *lineReader) source() *bufio.Reader {
+	switch {
+	case l.wide == nil && len(l.long) >= lineKept:
+		l.wide = bufio.NewReaderSize(l.buffered, linePiece)
+	case l.wide != nil && len(l.long) == 0 && l.wide.Buffered() == 0:
+		l.wide = nil
+	}
+	if l.wide != nil {
+		return l.wide
+	}
+	return l.buffered
 }
 
 // takeLong gives the assembled line away when it is large, so that one long
