@@ -30,7 +30,11 @@ func TestFullState(t *testing.T) {
 	h.Fill(h.State)
 	h.Remove("removed.hcl")
 	h.AwaitConsole("removed", guest.SaysButton)
-	h.AwaitGone("removed")
+	h.Await("end of its record", func() bool {
+		left, err := filepath.Glob(filepath.Join(h.State, "tasks", "removed.json*"))
+		h.must(err)
+		return len(left) == 0
+	})
 	h.Fill(h.State) // a record less is room for others
 
 	h.SignalQEMU("killed", syscall.SIGKILL)

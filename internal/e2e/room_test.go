@@ -54,8 +54,10 @@ func TestGuestOnAFullDisk(t *testing.T) {
 		t.Errorf("the guest wrote %d times, and its disk has room for %d", wrote(), want-1)
 	}
 	h.AwaitConverged()
-	if h.Count("paused", "web") != 2 || h.Count("resumed", "web") != 1 {
-		t.Errorf("%d pauses and %d ends of them were told", h.Count("paused", "web"), h.Count("resumed", "web"))
+	// Each daemon told the pause that it found, and the last one its end. Between
+	// the first sectors and the next pause it may have seen the guest run, or not.
+	if paused, resumed := h.Count("paused", "web"), h.Count("resumed", "web"); paused != resumed+1 || resumed < 1 || resumed > 2 {
+		t.Errorf("%d pauses and %d ends of them were told", paused, resumed)
 	}
 	h.ExpectUntouched(before)
 	h.Remove("web.hcl")
