@@ -87,7 +87,7 @@ func readWorld(t *testing.T, archive *txtar.Archive) *World {
 			facts = string(f.Data)
 		case dir == "dir/":
 			source := spec.Parse(name, f.Data, testEnv)
-			w.Set.Files = append(w.Set.Files, spec.File{Path: name, Errors: source.Errors, Warnings: source.Warnings, Faulty: source.Faulty})
+			w.Set.Files = append(w.Set.Files, spec.File{Path: name, Errors: source.Errors, Warnings: source.Warnings, Faulty: source.Faulty, Mentioned: source.Mentioned})
 			w.Set.Definitions = append(w.Set.Definitions, source.Definitions...)
 		case dir == "applied/":
 			source := spec.Parse(name, f.Data, testEnv)

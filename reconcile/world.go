@@ -115,13 +115,17 @@ func (w *World) unknown() func(name, file string) string {
 		stale := "the task directory cannot be read: " + w.Set.Err.Error()
 		return func(string, string) string { return stale }
 	}
-	broken := map[string]bool{}
-	faulty := map[string]string{}
-	for _, f := range w.Set.Files {
+	unsure := map[string]bool{}
+	faulty, mentioned := map[string]string{}, map[string]string{}
+	for i := range w.Set.Files {
+		f := &w.Set.Files[i]
 		if len(f.Errors) == 0 {
 			continue
 		}
-		broken[f.Path] = len(f.Faulty) == 0
+		unsure[f.Path] = f.Unsure()
+		for _, name := range f.Mentioned {
+			mentioned[name] = f.Path
+		}
 		for _, name := range f.Faulty {
 			faulty[name] = f.Path
 		}
@@ -130,8 +134,11 @@ func (w *World) unknown() func(name, file string) string {
 		if at, ok := faulty[name]; ok {
 			return at + " has an error in it"
 		}
-		if broken[file] {
+		if unsure[file] {
 			return file + " has errors"
+		}
+		if at, ok := mentioned[name]; ok {
+			return at + ", which names it, has errors"
 		}
 		return ""
 	}

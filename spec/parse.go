@@ -45,6 +45,8 @@ type Source struct {
 	// Faulty names the tasks that have an error of their own, sorted. It is
 	// empty when the file as a whole could not be parsed.
 	Faulty []string
+	// Mentioned is that of File.
+	Mentioned []string
 
 	files *fileReader
 }
@@ -82,6 +84,9 @@ func parseMetered(path string, src []byte, env Env, m *meter) *Source {
 	s.Errors, s.Warnings = slices.Compact(s.Errors), slices.Compact(s.Warnings)
 	slices.Sort(s.Faulty)
 	s.Faulty = slices.Compact(s.Faulty)
+	if wholly(s.Errors) {
+		s.Mentioned = mentions(src)
+	}
 	return s
 }
 

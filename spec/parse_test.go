@@ -195,3 +195,23 @@ func TestSmallestTask(t *testing.T) {
 		t.Errorf("want -, got +\n%s", diff)
 	}
 }
+
+// What a file that does not parse says of tasks is known by name alone.
+func TestMentioned(t *testing.T) {
+	for name, test := range map[string]struct {
+		src  string
+		want []string
+	}{
+		"a brace is missing":  {"task \"b\" {\n}\n  task   \"a.1\" {\n", []string{"a.1", "b"}},
+		"a job":               {"job \"j\" {\n group \"g\" {\n  task \"web\" {}\n }\n}\n", []string{"web"}},
+		"a comment, a string": {"# task \"no\" {\nlocals {\n x = \"task \\\"no\\\"\"\n", nil},
+		"a hostile name":      {"task \"../x\" {\n", nil},
+		"an error of a task":  {"task \"a\" {\n nonsense = 1\n}\n", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := Parse("x.hcl", []byte(test.src), Env{Dir: t.TempDir()}).Mentioned; !slices.Equal(got, test.want) {
+				t.Errorf("mentioned %q, want %q", got, test.want)
+			}
+		})
+	}
+}

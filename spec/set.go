@@ -1,5 +1,10 @@
 package spec
 
+import (
+	"regexp"
+	"slices"
+)
+
 // Set is what the directory says at one moment. It is a value: a later Load
 // returns another one.
 type Set struct {
@@ -34,6 +39,33 @@ type File struct {
 	// their own. When the file as a whole could not be read or parsed, its
 	// tasks are unknown and Faulty is empty.
 	Faulty []string
+	// Mentioned are the names of tasks that stand in the text of a file with an
+	// error that is no single task's. Whatever the file was to say of them, they
+	// were not removed.
+	Mentioned []string
+}
+
+// Unsure says whether the file has an error that is no single task's: any task
+// may be in there.
+func (f *File) Unsure() bool { return wholly(f.Errors) }
+
+// wholly says whether one of the errors is that of a file as a whole.
+func wholly(errors []Diagnostic) bool {
+	return slices.ContainsFunc(errors, func(d Diagnostic) bool { return d.Task == "" })
+}
+
+// label is the beginning of a task block, as far as that can be told from text
+// that does not parse.
+var label = regexp.MustCompile(`(?m)^[ \t]*"?task"?[ \t]+"([A-Za-z0-9][A-Za-z0-9._-]{0,62})"`)
+
+// mentions are the names that the text of a file gives to tasks, sorted.
+func mentions(src []byte) []string {
+	var names []string
+	for _, found := range label.FindAllSubmatch(src, -1) {
+		names = append(names, string(found[1]))
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // Broken says whether any file has an error; it is then not known whether a

@@ -90,7 +90,7 @@ func newSet(dir string, sources []*Source, found findings) *Set {
 // file is what the set says of one source. The source stays as it is: it is
 // kept for the next pass, in which its tasks may be sound.
 func (s *Source) file(found findings) File {
-	out := File{Path: s.Path, Errors: s.Errors, Warnings: s.Warnings, Faulty: s.Faulty}
+	out := File{Path: s.Path, Errors: s.Errors, Warnings: s.Warnings, Faulty: s.Faulty, Mentioned: s.Mentioned}
 	var errors []Diagnostic
 	var faulty []string
 	for _, d := range s.Definitions {
