@@ -60,6 +60,9 @@ func (j *judgement) judgeAbsent() {
 		j.brakeOn()
 	case !j.o.Alive:
 		v.Step, v.Hidden, v.Converged = StepForget, true, true
+		if j.w.counts(j.name) {
+			v.Removal = j.absence()
+		}
 	default:
 		v.Step, v.Removal = StepStop, j.absence()
 	}

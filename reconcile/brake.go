@@ -61,7 +61,7 @@ func newBrake(w *World, wants map[string]*Want) brake {
 		case ok:
 			held = held || !h.Approved
 			c.add(name, h.Since, h.Ran)
-		case w.stopsIfRemoved(name):
+		case w.counts(name):
 			c.add(name, absence.Since, absence.Ran)
 		}
 	}
@@ -117,12 +117,25 @@ func (c *count) tooMany() string {
 	return ""
 }
 
-// stopsIfRemoved says whether the removal of a task stops a VM that the files
-// and nobody else had run.
-func (w *World) stopsIfRemoved(task string) bool {
+// counts says whether the removal of a task counts for the brake: the files, and
+// nobody else, had its VM run. One that is down for the moment counts like one that
+// runs: after a reboot of the host all are, and with its record would go the ports,
+// the pinned format and the last good definition that it needs to come back.
+func (w *World) counts(task string) bool {
 	o := w.Observed[task]
 	rec := o.Record
-	return o.Alive && o.Refused == "" && rec != nil && rec.Wanted != nil && !rec.Kept && !rec.Held && rec.Wanted.OnRemove != spec.OnRemoveKeep
+	switch {
+	case o.Refused != "" || rec == nil || rec.Wanted == nil || rec.Kept || rec.Held:
+		return false
+	case o.Alive:
+		return rec.Wanted.OnRemove != spec.OnRemoveKeep
+	}
+	return rec.Wanted.State == spec.StateRunning && w.comesBack(rec)
+}
+
+// comesBack says whether a VM that is down would be started again.
+func (w *World) comesBack(rec *runtime.Record) bool {
+	return rec.LastExit == nil || rec.LastExit.BootID != w.BootID || judgeExit(rec.Wanted.Restart, rec, w.Now).Stay == ""
 }
 
 // returned says whether a file defines the task soundly.
@@ -183,7 +196,7 @@ func Remember(w *World, verdicts []Verdict) runtime.Removals {
 		held, was := w.Removals.Held[v.Task]
 		begun, has := next.Begun[v.Task]
 		switch {
-		case v.Step == StepStop && v.Removal != nil && !v.Braked:
+		case v.Removal != nil && !v.Braked: // it begins
 			if !has {
 				begun = runtime.BegunRemoval{At: w.Now, Ran: v.Removal.Ran}
 			}

@@ -44,8 +44,9 @@ type Verdict struct {
 	ByPolicy bool
 	// Fresh marks a start that forgets earlier failures.
 	Fresh bool
-	// Removal marks a stop of a VM whose task is in no file. Braked says that it
-	// waits for an approval.
+	// Removal marks a removal that counts for the brake: the stop of a VM whose
+	// task is in no file, or the end of its record while it is down. Braked says
+	// that it waits for an approval.
 	Removal *Absence
 	Braked  bool
 
