@@ -37,15 +37,14 @@ func (j *judgement) judgeAbsent() {
 	if !j.o.Alive {
 		v.Change = Change{Task: j.name, Action: ActionNone, Price: string(spec.PriceNone), Fields: []FieldChange{}}
 	}
-	file := j.w.brokenFile()
 	held, was := j.w.Removals.Held[j.name]
 	_, begun := j.w.Removals.Begun[j.name]
 	free := j.brake.reason == "" || begun || held.Approved
 	switch {
 	case rec.Wanted == nil && j.o.Alive:
 		j.hold("its VM was found running without a record; it stays until a file names the task, or `stop` does")
-	case file != "":
-		j.hold(fmt.Sprintf("its removal waits until %s is mended: the task may be in there", file))
+	case j.brake.broken != "":
+		j.hold(fmt.Sprintf("its removal waits until %s is mended: the task may be in there", j.brake.broken))
 	case was && !free:
 		j.brakeOn()
 	case j.w.Set.Unsettled:

@@ -42,13 +42,16 @@ type brake struct {
 	// reason holds all removals that were not approved and have not begun;
 	// empty lets them go.
 	reason string
+	// broken names a file with errors, in which a missing task may be; empty when
+	// there is none.
+	broken string
 }
 
 // newBrake counts the removals. They are held when there are too many, and,
 // once any is held, until it is approved or its file is back: directories come
 // back piece by piece, too.
 func newBrake(w *World, wants map[string]*Want) brake {
-	b := brake{absent: absentees(w, wants)}
+	b := brake{absent: absentees(w, wants), broken: w.brokenFile()}
 	b.due = w.LastEvent
 	c := count{w: w, tasks: map[string]bool{}}
 	held := false
@@ -74,6 +77,8 @@ func newBrake(w *World, wants map[string]*Want) brake {
 	switch {
 	case w.RemovalsFault != "":
 		b.reason = "its removal waits, for it is not known which are held: " + w.RemovalsFault
+	case w.Removals.Lost != "":
+		b.reason = "its removal waits for `qemu-reconciler approve`, or for its file to come back: it is not known what was held before: " + w.Removals.Lost
 	case c.tooMany() != "":
 		b.reason = "its removal waits for `qemu-reconciler approve`, or for its file to come back: " + c.tooMany()
 	case held:
@@ -182,7 +187,7 @@ func (w *World) settled() *World {
 // Remember gives what the brake has to know after these verdicts: what it
 // holds, unless that is gone or back, and what begins or has begun lately.
 func Remember(w *World, verdicts []Verdict) runtime.Removals {
-	next := runtime.Removals{Held: map[string]runtime.HeldRemoval{}, Begun: maps.Clone(w.Removals.Begun)}
+	next := runtime.Removals{Held: map[string]runtime.HeldRemoval{}, Begun: maps.Clone(w.Removals.Begun), Lost: w.Removals.Lost}
 	if next.Begun == nil {
 		next.Begun = map[string]runtime.BegunRemoval{}
 	}
@@ -206,6 +211,10 @@ func Remember(w *World, verdicts []Verdict) runtime.Removals {
 		case v.Braked:
 			next.Held[v.Task] = runtime.HeldRemoval{Since: v.Removal.Since, Ran: v.Removal.Ran}
 		}
+	}
+	waits := func(v Verdict) bool { return v.Record != nil && v.Want == nil && !v.Hidden }
+	if w.Set.Err == nil && !w.Set.Unsettled && !slices.ContainsFunc(verdicts, waits) {
+		next.Lost = "" // whatever was held is back, or gone
 	}
 	maps.DeleteFunc(next.Begun, func(task string, begun runtime.BegunRemoval) bool {
 		return !absent[task] && w.Now.Sub(begun.At) >= removalWindow

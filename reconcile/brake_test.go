@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/qemu-reconciler/qemu-reconciler/runtime"
+	"github.com/qemu-reconciler/qemu-reconciler/spec"
 )
 
 // hamlet is a house of VMs that shut down in 100 ms.
@@ -237,7 +238,7 @@ func TestShownHoldsAreRemembered(t *testing.T) {
 
 // A clock that was set back does not hold removals back for long.
 func TestRememberWithTheClockSetBack(t *testing.T) {
-	w := &World{Now: story, Removals: runtime.Removals{Begun: map[string]runtime.BegunRemoval{"a": {At: story.Add(time.Hour), Ran: 3}}}}
+	w := &World{Now: story, Set: &spec.Set{}, Removals: runtime.Removals{Begun: map[string]runtime.BegunRemoval{"a": {At: story.Add(time.Hour), Ran: 3}}}}
 	next := Remember(w, nil)
 	if at := next.Begun["a"].At; !at.Equal(story) {
 		t.Errorf("it began at %s", at)

@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -48,19 +47,6 @@ func judgeGuarded(w *World, c func() *claims, b *brake, wants map[string]*Want, 
 		}
 	}()
 	return judge(w, c, b, wants, name)
-}
-
-// load reads the directory. A panic says nothing of any task, as if the
-// directory could not be read.
-func (e *Engine) load() (set *spec.Set) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			err := bug(cause)
-			e.cfg.Log.Error("the task directory was not read", "error", err)
-			set = &spec.Set{Dir: e.cfg.VMsDir, Err: errors.New(firstLine(err.Error()))}
-		}
-	}()
-	return e.cfg.Loader.Load()
 }
 
 // logBug writes down the stack of a task's judgement that failed, once for as

@@ -154,7 +154,7 @@ func (e *Engine) Settled(ctx context.Context) Status {
 		e.mu.Lock()
 		w, verdicts := e.judgeNow()
 		status := e.statusOf(w, verdicts)
-		moving := e.looksDone == 0 || e.look || len(e.busy) > 0 || w.Set.Unsettled
+		moving := e.looksDone == 0 || e.look || e.looking != nil || len(e.busy) > 0 || w.Set.Unsettled
 		for _, v := range verdicts {
 			moving = moving || !v.Hidden && !v.Converged && !v.Final
 		}
@@ -224,28 +224,6 @@ func (e *Engine) strangers(names []string) []string {
 		_, ok := tasks[name]
 		return ok
 	})
-}
-
-// nextLook returns after a pass that began to read the directory after the
-// call.
-func (e *Engine) nextLook(ctx context.Context) error {
-	e.mu.Lock()
-	mine := e.looksBegun + 1
-	e.mu.Unlock()
-	e.PokeFiles(false)
-	for {
-		e.mu.Lock()
-		done, passed := e.looksDone >= mine, e.passed
-		e.mu.Unlock()
-		if done {
-			return nil
-		}
-		select {
-		case <-passed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
 
 // tasks are those of the status, by name.

@@ -3,7 +3,6 @@ package reconcile
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -33,10 +32,7 @@ const (
 // arrives.
 const brokenDelay = 5 * time.Second
 
-// lookPatience is how long a status waits for a look at the directory.
-const lookPatience = time.Second
-
-// errNotRead stands for the content of the directory before the first pass, so
+// errNotRead stands for the content of the directory before the first look, so
 // that nobody takes what runs for unknown or removed meanwhile.
 var errNotRead = errors.New("it was not read yet")
 
@@ -112,7 +108,9 @@ type Engine struct {
 	lookAt time.Time     // and at the latest then
 	passed chan struct{} // closed and replaced after every pass
 	passes int
-	// looksBegun and looksDone count the passes that read the directory.
+	// looking is the look that is under way; nil when there is none. looksBegun
+	// and looksDone count them.
+	looking               *look
 	looksBegun, looksDone int
 
 	set *spec.Set
@@ -120,8 +118,8 @@ type Engine struct {
 	reserved map[int]string
 	// unsettled counts the looks in a row that found a file being written.
 	unsettled int
-	// read is when the reading of set began.
-	read   time.Time
+	// sight is when the reading of set began.
+	sight  time.Time
 	event  time.Time
 	blind  bool
 	absent map[string]Absence
@@ -136,16 +134,15 @@ type Engine struct {
 	told     told
 	resting  resting
 
-	// removals is what the brake remembers, and shown the removals that the last
-	// status or plan for an operator listed as waiting for approval; nil when
-	// there was none since.
+	// removals is what the brake remembers, and shown the removals that an operator
+	// was shown last as waiting for approval. unsaved says that the latest write of
+	// them failed.
 	removals runtime.Removals
 	shown    []string
-	// saving is held while removals are written; saved is what was written last
-	// and unsaved why the latest write failed.
-	saving  sync.Mutex
-	saved   runtime.Removals
-	unsaved string
+	unsaved  bool
+	// saving is held while removals are written; saved is what was written last.
+	saving sync.Mutex
+	saved  runtime.Removals
 }
 
 // binding is a definition with a certain allocation of ports.
@@ -161,6 +158,7 @@ func New(cfg Config) *Engine {
 		absent: map[string]Absence{}, busy: map[string]Step{}, starting: map[string]*spec.Task{}, asked: map[string]Ask{}, faults: map[string]Fault{}, bugs: map[string]string{},
 		resting: resting{}, told: told{tasks: map[string]standing{}}, binding: map[*spec.Definition]binding{}, removals: cfg.Removals, saved: cfg.Removals,
 	}
+	e.shown = unapproved(cfg.Removals)
 	e.Tune(cfg.Tuning)
 	return e
 }
@@ -212,25 +210,13 @@ func (e *Engine) PokeFiles(event bool) {
 	e.Poke()
 }
 
-// Status is how everything stands now. It blocks on nothing but memory.
-func (e *Engine) Status() Status {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	w, verdicts := e.judgeNow()
-	return e.statusOf(w, verdicts)
-}
-
-// Show is Status for the eyes of an operator: the removals that it lists as
-// held are those that Approve lets go, and what it says of QEMUs that hang is
-// made sure of soon.
-func (e *Engine) Show() Status {
+// StatusNow is how everything stands now, for somebody outside. What it says of
+// QEMUs that hang is made sure of soon. With show it is for the eyes of an
+// operator: the removals that it lists as held are those that Approve lets go.
+func (e *Engine) StatusNow(show bool) Status {
 	e.cfg.Machines.Probe()
-	e.mu.Lock()
-	w, verdicts := e.judgeNow()
-	e.shown = braked(verdicts)
-	status, held := e.statusOf(w, verdicts), len(e.shown) > 0
-	e.mu.Unlock()
-	if held {
+	status, shown := e.takeStatus(show)
+	if show && len(shown) > 0 {
 		// Who was shown that they are held may count on it, should the daemon
 		// die in this moment.
 		e.saveRemovals()
@@ -238,22 +224,20 @@ func (e *Engine) Show() Status {
 	return status
 }
 
-// ShowAfterLook is Show after a look at the directory that began after the call,
-// so that nothing is called converged that was changed before it. When the look
-// does not end soon, as on a network file system that hangs, the status is that
-// of the look before, says so, and is not converged.
-func (e *Engine) ShowAfterLook(ctx context.Context) Status {
-	looking, cancel := context.WithTimeout(ctx, lookPatience)
-	defer cancel()
-	err := e.nextLook(looking)
-	s := e.Show()
-	if err != nil {
-		s.Converged = false
-		if s.DirError == "" {
-			s.DirError = fmt.Sprintf("it has not been read within %s; this is what was read before", lookPatience)
-		}
+// Status is how everything stands now. It blocks on nothing but memory.
+func (e *Engine) Status() Status {
+	status, _ := e.takeStatus(false)
+	return status
+}
+
+func (e *Engine) takeStatus(show bool) (s Status, shown []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w, verdicts := e.judgeNow()
+	if show {
+		e.shown = braked(verdicts)
 	}
-	return s
+	return e.statusOf(w, verdicts), e.shown
 }
 
 func (e *Engine) statusOf(w *World, verdicts []Verdict) Status {
@@ -268,14 +252,11 @@ func (e *Engine) statusOf(w *World, verdicts []Verdict) Status {
 // The caller holds e.mu.
 func (e *Engine) judgeNow() (*World, []Verdict) {
 	w := e.world(time.Now())
-	if w.Set == nil {
-		w.Set = &spec.Set{Dir: e.cfg.VMsDir, Err: errNotRead}
-	}
 	return w, Diff(w)
 }
 
 // Plan is what a pass over the directory as it is now would do, for the eyes of
-// an operator like Show.
+// an operator: it shows held removals as StatusNow does.
 func (e *Engine) Plan() PlanReport {
 	set := e.load()
 	e.mu.Lock()

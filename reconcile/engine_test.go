@@ -231,21 +231,59 @@ func TestEngineShowsAfterALook(t *testing.T) {
 		if s := h.Show(); !s.Converged {
 			t.Errorf("what nobody told of was seen: %+v", s)
 		}
-		if s := h.ShowAfterLook(t.Context()); s.Converged || s.DirError != "" {
+		if s := h.StatusAfterLook(t.Context(), true); s.Converged || s.DirError != "" {
 			t.Errorf("after an edit: converged %t, directory %q", s.Converged, s.DirError)
 		}
 		time.Sleep(2 * time.Minute)
-		if s := h.ShowAfterLook(t.Context()); !s.Converged {
+		if s := h.StatusAfterLook(t.Context(), true); !s.Converged {
 			t.Errorf("after the restart: %+v", s)
 		}
 		h.loader.mu.Lock()
 		h.loader.takes = time.Hour
 		h.loader.mu.Unlock()
 		asked := time.Now()
-		s := h.ShowAfterLook(t.Context())
+		s := h.StatusAfterLook(t.Context(), true)
 		if s.Converged || s.DirError == "" || len(s.Tasks) != 1 || time.Since(asked) != lookPatience {
 			t.Errorf("with a directory that hangs, after %s: %+v", time.Since(asked), s)
 		}
+		time.Sleep(time.Hour) // until the look is over
+	})
+}
+
+// A look that hangs holds up nothing but itself: what crashes is restarted, and
+// what was asked for is done. Passes do not spin meanwhile, and what the look found
+// counts when it is there.
+func TestLookThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, map[string]string{"a.hcl": task("a", ""), "b.hcl": task("b", "")}, nil)
+		defer h.stop()
+		time.Sleep(time.Second)
+		h.log(&h.machines.started)
+		h.loader.mu.Lock()
+		h.loader.takes = time.Hour
+		h.loader.mu.Unlock()
+		h.write("c.hcl", task("c", ""))
+		h.write("b.hcl", "") // and the brake wants a look of its own
+		time.Sleep(time.Second)
+		h.machines.end("a", runtime.CauseCrashed, "")
+		time.Sleep(time.Second)
+		expect(t, "started", h.log(&h.machines.started), []string{"a@2.0s"})
+		if err := h.StopTasks(t.Context(), []string{"a"}, true); err != nil {
+			t.Error(err)
+		}
+		expect(t, "stopped", h.log(&h.machines.stopped), []string{"a@3.0s"})
+		if passes, loads := h.counts(); passes > 20 || loads > 1 {
+			t.Errorf("%d passes and %d looks", passes, loads)
+		}
+		time.Sleep(2 * time.Hour)
+		expect(t, "started", h.log(&h.machines.started), []string{"c@3601.0s"})
+		if s := h.Status(); len(s.Tasks) != 2 {
+			t.Errorf("%+v", s)
+		}
+		h.loader.mu.Lock()
+		h.loader.takes = 0
+		h.loader.mu.Unlock()
+		time.Sleep(2 * time.Hour)
 	})
 }
 

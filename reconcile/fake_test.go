@@ -224,6 +224,9 @@ func newHouse(t *testing.T, files map[string]string, setup func(*Config, *fakeMa
 	return &house{Engine: e, machines: machines, loader: loader, stop: func() { cancel(); <-ended }}
 }
 
+// Show is a status for an operator.
+func (h *house) Show() Status { return h.StatusNow(true) }
+
 // write changes the directory and says so, as a file event would.
 func (h *house) write(name, text string) {
 	h.slip(name, text)

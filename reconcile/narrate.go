@@ -21,8 +21,12 @@ type news struct {
 // told is what was told already, so that a state that lasts is told once.
 type told struct {
 	dirError string
-	files    []FileStatus
-	tasks    map[string]standing
+	// files are those of set about which there was something to say, and faulty the
+	// tasks of which their errors tell.
+	set    *spec.Set
+	files  []FileStatus
+	faulty map[string]bool
+	tasks  map[string]standing
 }
 
 // standing is how a task stood when it was last looked at.
@@ -34,14 +38,8 @@ type standing struct {
 // narrate tells what is another than it was.
 func (t *told) narrate(set *spec.Set, verdicts []Verdict) []news {
 	out := t.narrateDirectory(dirError(set))
-	files := fileStatuses(set)
-	out = append(out, narrateFiles(t.files, files)...)
-	t.files = files
-	faulty := map[string]bool{} // what their files tell is told already
-	for _, f := range files {
-		for _, d := range f.Errors {
-			faulty[d.Task] = true
-		}
+	if set != t.set {
+		out = append(out, t.narrateSet(set)...)
 	}
 	seen := 0
 	for i := range verdicts {
@@ -56,12 +54,25 @@ func (t *told) narrate(set *spec.Set, verdicts []Verdict) []news {
 		now := standing{v.Phase, v.Reason}
 		old, known := t.tasks[v.Task]
 		t.tasks[v.Task] = now
-		if (!known || old != now) && !faulty[v.Task] {
+		if (!known || old != now) && !t.faulty[v.Task] {
 			out = append(out, narrateTask(old, v)...)
 		}
 	}
 	if len(t.tasks) > seen {
 		t.forget(verdicts)
+	}
+	return out
+}
+
+// narrateSet tells what another set says of its files.
+func (t *told) narrateSet(set *spec.Set) []news {
+	files := fileStatuses(set)
+	out := narrateFiles(t.files, files)
+	t.set, t.files, t.faulty = set, files, map[string]bool{}
+	for _, f := range files {
+		for _, d := range f.Errors {
+			t.faulty[d.Task] = true
+		}
 	}
 	return out
 }

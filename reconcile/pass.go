@@ -48,58 +48,80 @@ func breathe(ctx context.Context, took time.Duration) {
 // pass looks, decides and begins what is to be done; it returns when to look
 // again though nothing happens.
 func (e *Engine) pass(ctx context.Context) time.Time {
+	if l := e.beginLook(); l != nil {
+		e.awaitLook(ctx, l)
+	}
+	d := e.decide(ctx)
+	if d.holds {
+		e.saveRemovals()
+	}
+	e.tell(d.news)
+	e.announce(d.tasks)
+	return d.wake
+}
+
+// decision is what came of a pass beside the steps that it began.
+type decision struct {
+	wake time.Time
+	news []news
+	// holds says that what the brake holds has changed and must be on the disk
+	// before it is told.
+	holds bool
+	tasks int
+}
+
+// decide judges every task and begins the steps. A panic that is no single task's
+// ends this pass alone.
+func (e *Engine) decide(ctx context.Context) (d decision) {
 	e.mu.Lock()
-	look := e.look || !time.Now().Before(e.lookAt)
-	e.look = false
-	if look {
-		e.looksBegun++
-	}
-	e.mu.Unlock()
-	var set *spec.Set
-	read, parsed := time.Now(), e.cfg.Loader.Parsed()
-	if look {
-		e.cfg.Loader.Recheck()
-		set = e.load()
-	}
-	e.mu.Lock()
-	if set != nil {
-		e.take(set)
-		e.read = read
-	}
+	defer e.mu.Unlock()
+	defer func() {
+		if cause := recover(); cause != nil {
+			e.cfg.Log.Error("a pass was given up", "error", bug(cause))
+			d = decision{wake: time.Now().Add(faultDelay)}
+		}
+	}()
+	e.takeLook()
 	w := e.world(time.Now())
 	e.absent = absentees(w, w.wants())
 	w.Absent = e.absent
 	verdicts := Diff(w)
+	before := e.removals
 	e.removals = Remember(w, verdicts)
-	wake := e.lookAt
+	d = decision{wake: e.nextWake(w.Now), holds: !e.removals.HoldsLike(before) || e.unsaved, tasks: len(verdicts)}
 	for i := range verdicts {
 		v := &verdicts[i]
-		wake = earlier(wake, v.Wake)
+		if v.Look {
+			e.look = true
+		}
+		if !v.Look || e.looking == nil {
+			d.wake = earlier(d.wake, v.Wake)
+		}
 		if v.Same {
 			continue
 		}
-		e.look = e.look || v.Look
 		e.logBug(v)
 		if v.Step != StepNone {
 			e.begin(ctx, v)
 		}
 	}
 	e.resting.note(w, verdicts)
-	news := e.told.narrate(w.Set, verdicts)
-	e.mu.Unlock()
-	e.saveRemovals()
-	e.tell(news)
-	if look {
-		e.cfg.Log.Debug("looked", "files", len(set.Files), "parsed", e.cfg.Loader.Parsed()-parsed, "took", time.Since(read))
+	d.news = e.told.narrate(w.Set, verdicts)
+	return d
+}
+
+// nextWake is when to look again though nothing happens. A look that is under way
+// wakes the loop at its end, and none begins before that. The caller holds e.mu.
+func (e *Engine) nextWake(now time.Time) time.Time {
+	if e.looking != nil {
+		return now.Add(e.cfg.Tuning.Resync)
 	}
-	e.announce(len(verdicts))
-	return wake
+	return e.lookAt
 }
 
 // take makes a set that was read just now the one in force.
 func (e *Engine) take(set *spec.Set) {
 	e.set = set
-	e.looksDone++
 	e.unsettled++
 	if !set.Unsettled {
 		e.unsettled = 0
@@ -151,8 +173,12 @@ func (e *Engine) announce(tasks int) {
 
 // world is what is known at this moment. The caller holds e.mu.
 func (e *Engine) world(now time.Time) *World {
+	set := e.set
+	if set == nil {
+		set = &spec.Set{Dir: e.cfg.VMsDir, Err: errNotRead}
+	}
 	return &World{
-		Now: now, BootID: e.cfg.BootID, Set: e.set, Observed: e.cfg.Machines.Observe(), LastEvent: e.event, Read: e.read, Blind: e.blind,
+		Now: now, BootID: e.cfg.BootID, Set: set, Observed: e.cfg.Machines.Observe(), LastEvent: e.event, Read: e.sight, Blind: e.blind,
 		Removals: e.removals, RemovalsFault: e.cfg.RemovalsFault, MaxRemovals: e.cfg.Tuning.MaxRemovals,
 		Absent: e.absent, Busy: e.busy, Starting: e.starting, Asked: e.asked, Faults: e.faults, Stopping: e.stop, Resting: e.resting, Bind: e.bind,
 	}

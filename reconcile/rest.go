@@ -6,7 +6,7 @@ import (
 	"github.com/qemu-reconciler/qemu-reconciler/runtime"
 )
 
-// resting are the verdicts on VMs that run as they should. Such a verdict tells of
+// resting are the verdicts on VMs that run, or are off, as they should. Such a verdict tells of
 // its task alone and of no time, so it is true until something about the task
 // changes: on a host with thousands of VMs a pass judges the few that moved.
 type resting map[string]restingVerdict
@@ -50,10 +50,10 @@ func (r resting) note(w *World, verdicts []Verdict) {
 	}
 }
 
-// rests says whether the verdict is on a VM that runs as it should, and for which
+// rests says whether the verdict is on a VM that is as it should be, and for which
 // nothing is to be done, now or at any time.
 func (v *Verdict) rests() bool {
-	return v.Converged && v.Phase == PhaseRunning && v.Step == StepNone && v.Wake.IsZero() && !v.Look &&
+	return v.Converged && (v.Phase == PhaseRunning || v.Phase == PhaseStopped) && v.Step == StepNone && v.Wake.IsZero() && !v.Look &&
 		v.Want != nil && v.Want.Stale == "" && !v.Hidden && v.Bug == ""
 }
 

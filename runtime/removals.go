@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"sync"
 	"time"
@@ -20,6 +21,19 @@ type Removals struct {
 	Held map[string]HeldRemoval `json:"held,omitempty"`
 	// Begun are the removals that began lately or are still under way.
 	Begun map[string]BegunRemoval `json:"begun,omitempty"`
+	// Lost says why it is not known what was held and approved before; empty when
+	// it is.
+	Lost string `json:"lost,omitempty"`
+}
+
+// Equal says whether both are the same but for their versions.
+func (r Removals) Equal(other Removals) bool {
+	return r.HoldsLike(other) && maps.Equal(r.Begun, other.Begun)
+}
+
+// HoldsLike says whether both hold the same for the same reason.
+func (r Removals) HoldsLike(other Removals) bool {
+	return r.Lost == other.Lost && maps.Equal(r.Held, other.Held)
 }
 
 // HeldRemoval is a removal that the brake holds.
@@ -48,24 +62,45 @@ func newRemovalsNote(path string) *note[Removals] {
 	return &note[Removals]{path: path, version: removalsVersion}
 }
 
-// Removals gives what was remembered last. A file that makes no sense is set
-// aside and told, and nothing is remembered; what is held is missed again soon
-// enough. Any other error means that it is not known what is held.
+// Removals gives what was remembered last. When that is lost (the file makes no
+// sense, which is set aside and told, or is gone while there are records), the
+// answer says so, and goes on saying so in later lives of the daemon. An error
+// means that it cannot be known now what is held.
 func (r *Runtime) Removals() (Removals, error) {
 	r.removals.mu.Lock()
 	defer r.removals.mu.Unlock()
-	known, err := r.removals.read()
+	known, err := readRemovals(r.removals.note, len(r.list()))
 	var newer *NewerError
 	var unreadable *os.PathError
-	if err == nil || errors.As(err, &newer) || errors.As(err, &unreadable) {
+	switch {
+	case errors.As(err, &newer), errors.As(err, &unreadable):
 		return known, err
+	case err != nil:
+		aside := r.removals.path + ".corrupt-" + time.Now().UTC().Format(asideStamp)
+		if renamed := os.Rename(r.removals.path, aside); renamed != nil {
+			return Removals{}, fmt.Errorf("%w, and it cannot be set aside: %w", err, renamed)
+		}
+		known = Removals{Lost: err.Error()}
+		r.Event(EventRecordCorrupt, "", fmt.Sprintf("%v; set aside as %s", err, aside), nil)
+	case r.removals.latest != nil:
+		return known, nil
 	}
-	aside := r.removals.path + ".corrupt-" + time.Now().UTC().Format(asideStamp)
-	if renamed := os.Rename(r.removals.path, aside); renamed != nil {
-		return Removals{}, fmt.Errorf("%w, and it cannot be set aside: %w", err, renamed)
+	// From now on there is a file, so that its loss shows. One that cannot be
+	// written is written when there is something to remember.
+	known.Version = removalsVersion
+	if err := r.removals.write(known); err != nil {
+		r.log.Warn("it is not written down which removals are held", "error", err)
 	}
-	r.Event(EventRecordCorrupt, "", fmt.Sprintf("%v; set aside as %s", err, aside), nil)
-	return Removals{}, nil
+	return known, nil
+}
+
+// readRemovals reads the file of a state directory with so many records.
+func readRemovals(n *note[Removals], records int) (Removals, error) {
+	known, err := n.read()
+	if err == nil && n.latest == nil && records > 0 {
+		known.Lost = n.path + " is gone"
+	}
+	return known, err
 }
 
 // RememberRemovals notes durably what the brake has to know.

@@ -11,7 +11,8 @@ import (
 )
 
 // What the brake knows survives a restart; what makes no sense is set aside and
-// told, and what a newer version wrote is left as it is.
+// told, and from then on it is known that it is lost, as when the file is gone; what
+// a newer version wrote is left as it is.
 func TestRemovalsAreRemembered(t *testing.T) {
 	l := newLab(t)
 	expect := func(want Removals) {
@@ -21,7 +22,7 @@ func TestRemovalsAreRemembered(t *testing.T) {
 			t.Errorf("%v, removals (-want +got):\n%s", err, diff)
 		}
 	}
-	expect(Removals{})
+	expect(Removals{Version: removalsVersion})
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 	removals := Removals{
 		Version: removalsVersion,
@@ -38,11 +39,24 @@ func TestRemovalsAreRemembered(t *testing.T) {
 	expect(removals)
 
 	must(t, os.WriteFile(l.layout.Removals(), []byte(`{"held": [`), 0o600))
-	expect(Removals{})
+	lost := Removals{Version: removalsVersion, Lost: l.layout.Removals() + " makes no sense: unexpected end of JSON input"}
+	expect(lost)
+	l.reopen(func() {})
+	expect(lost)
 	aside, err := filepath.Glob(l.layout.Removals() + ".corrupt-*")
 	if len(aside) != 1 || err != nil || len(l.told("")) == 0 {
 		t.Errorf("set aside: %v, %v; told: %v", aside, err, l.told(""))
 	}
+
+	must(t, os.Remove(l.layout.Removals()))
+	must(t, l.Update("web", func(r *Record) { r.Held = true }))
+	l.reopen(func() {
+		seen, err := View(t.Context(), l.layout)
+		if err != nil || seen.Removals.Lost != l.layout.Removals()+" is gone" {
+			t.Errorf("%v, seen from outside: %+v", err, seen.Removals)
+		}
+	})
+	expect(Removals{Version: removalsVersion, Lost: l.layout.Removals() + " is gone"})
 
 	newer := []byte(`{"version": 9, "held": "another shape"}`)
 	must(t, os.WriteFile(l.layout.Removals(), newer, 0o600))

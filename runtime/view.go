@@ -33,7 +33,7 @@ func View(ctx context.Context, layout Layout) (*Snapshot, error) {
 		return nil, err
 	}
 	out.DaemonPID = lockHolder(layout.StateLock())
-	out.Removals, out.RemovalsError = newRemovalsNote(layout.Removals()).read()
+	out.Removals, out.RemovalsError = readRemovals(newRemovalsNote(layout.Removals()), len(stored.Records))
 	for task, record := range stored.Records {
 		if err := ctx.Err(); err != nil {
 			return nil, err

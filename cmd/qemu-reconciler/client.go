@@ -96,10 +96,11 @@ func (e *answerError) Error() string { return e.Message }
 
 // Status asks for the daemon's status after a look at the task directory: a
 // script that has just written a file must not hear of convergence before that
-// file was read. It never hangs.
-func (c *client) Status(ctx context.Context) (reconcile.Status, error) {
+// file was read. With show the operator sees all of it, and may approve the
+// removals that it lists as held. It never hangs.
+func (c *client) Status(ctx context.Context, show bool) (reconcile.Status, error) {
 	var st reconcile.Status
-	err := c.soon(ctx, http.MethodGet, "/v1/status?look=true", nil, &st)
+	err := c.soon(ctx, http.MethodGet, "/v1/status?look=true&show="+strconv.FormatBool(show), nil, &st)
 	return st, err
 }
 
@@ -126,7 +127,8 @@ func (c *client) Act(ctx context.Context, verb string, tasks []string, wait bool
 	if wait {
 		// A daemon that hangs is noticed now: there is no telling later how
 		// long a guest takes from how long the daemon is silent.
-		if _, err := c.Status(ctx); err != nil {
+		var st reconcile.Status
+		if err := c.soon(ctx, http.MethodGet, "/v1/status", nil, &st); err != nil {
 			return nil, err
 		}
 		send = c.do

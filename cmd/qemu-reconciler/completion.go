@@ -50,7 +50,7 @@ func (a *app) completeTasks(cmd *cobra.Command, args []string, _ string) ([]cobr
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	st, _, err := a.lookAt(ctx, s)
+	st, _, err := a.lookAt(ctx, s, false)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

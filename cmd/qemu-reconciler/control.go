@@ -13,8 +13,8 @@ import (
 // engine is what the control socket asks of the daemon's loop.
 type engine interface {
 	Status() reconcile.Status
-	Show() reconcile.Status
-	ShowAfterLook(ctx context.Context) reconcile.Status
+	StatusNow(show bool) reconcile.Status
+	StatusAfterLook(ctx context.Context, show bool) reconcile.Status
 	Plan() reconcile.PlanReport
 	StartTasks(ctx context.Context, names []string, wait bool) error
 	StopTasks(ctx context.Context, names []string, wait bool) error
@@ -66,13 +66,14 @@ func newControl(ctx context.Context, e engine) *http.Server {
 }
 
 // showStatus answers from memory, or with look=true after a look at the task
-// directory.
+// directory. With show=true an operator sees the whole answer.
 func showStatus(w http.ResponseWriter, r *http.Request, e engine) {
+	show := r.URL.Query().Get("show") == "true"
 	if r.URL.Query().Get("look") == "true" {
-		answer(w, http.StatusOK, e.ShowAfterLook(r.Context()))
+		answer(w, http.StatusOK, e.StatusAfterLook(r.Context(), show))
 		return
 	}
-	answer(w, http.StatusOK, e.Show())
+	answer(w, http.StatusOK, e.StatusNow(show))
 }
 
 // approveHeld says which removals wait for something else when there is none

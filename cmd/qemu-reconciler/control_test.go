@@ -42,9 +42,9 @@ func (f *fakeEngine) Status() reconcile.Status {
 	return reconcile.Status{Format: 1, VMsDir: "/d", Tasks: []reconcile.TaskStatus{web, {Name: "db"}}, HeldRemovals: f.held}
 }
 
-func (f *fakeEngine) Show() reconcile.Status { return f.Status() }
+func (f *fakeEngine) StatusNow(bool) reconcile.Status { return f.Status() }
 
-func (f *fakeEngine) ShowAfterLook(context.Context) reconcile.Status { return f.Status() }
+func (f *fakeEngine) StatusAfterLook(context.Context, bool) reconcile.Status { return f.Status() }
 
 func (f *fakeEngine) Plan() reconcile.PlanReport {
 	return reconcile.PlanReport{Format: 1, Changes: []reconcile.Change{{Task: "web", Action: reconcile.ActionRestart}}}
@@ -112,7 +112,7 @@ func serve(t *testing.T, e engine) (c *client, endDaemon context.CancelFunc) {
 func TestControlAnswersStatusAndPlan(t *testing.T) {
 	e := newFakeEngine()
 	c, _ := serve(t, e)
-	st, err := c.Status(t.Context())
+	st, err := c.Status(t.Context(), false)
 	if diff := cmp.Diff(e.Status(), st); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
@@ -208,10 +208,10 @@ func TestControlEndsWaitsWithTheDaemon(t *testing.T) {
 func TestClientWithoutDaemon(t *testing.T) {
 	dir := t.TempDir()
 	missing := newClient(filepath.Join(dir, "control.sock"))
-	if _, err := missing.Status(t.Context()); exitCode(err) != exitNoDaemon {
+	if _, err := missing.Status(t.Context(), false); exitCode(err) != exitNoDaemon {
 		t.Errorf("no socket: %v", err)
 	}
-	if _, err := newClient(filepath.Join(dir, "no", "dir", "control.sock")).Status(t.Context()); exitCode(err) != exitNoDaemon {
+	if _, err := newClient(filepath.Join(dir, "no", "dir", "control.sock")).Status(t.Context(), false); exitCode(err) != exitNoDaemon {
 		t.Errorf("no directory: %v", err)
 	}
 	left := filepath.Join(dir, "left.sock")
@@ -220,7 +220,7 @@ func TestClientWithoutDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	file.Close() // the daemon was killed: its socket is still there
-	if _, err := newClient(left).Status(t.Context()); exitCode(err) != exitNoDaemon {
+	if _, err := newClient(left).Status(t.Context(), false); exitCode(err) != exitNoDaemon {
 		t.Errorf("left socket: %v", err)
 	}
 }
@@ -235,7 +235,7 @@ func TestClientGivesUpOnASilentDaemon(t *testing.T) {
 	defer file.Close()
 	c := newClient(path)
 	c.patience = 50 * time.Millisecond
-	_, err = c.Status(t.Context())
+	_, err = c.Status(t.Context(), false)
 	var silent *silentDaemonError
 	if !errors.As(err, &silent) {
 		t.Fatalf("got %v", err)
@@ -252,7 +252,7 @@ func TestClientGivesUpOnASilentDaemon(t *testing.T) {
 func TestClientNamesADaemonWithoutItsSocket(t *testing.T) {
 	c := newClient(filepath.Join(t.TempDir(), "control.sock"))
 	c.holder = func(context.Context) int { return 4711 }
-	_, err := c.Status(t.Context())
+	_, err := c.Status(t.Context(), false)
 	if err == nil || !strings.Contains(err.Error(), "daemon 4711 runs, but its control socket ") || exitCode(err) != exitFailed {
 		t.Errorf("got %v", err)
 	}

@@ -60,7 +60,7 @@ func TestDaemonLife(t *testing.T) {
 	if err := d.converge(t.Context(), time.Minute); err != nil {
 		t.Error(err)
 	}
-	st, err := newClient(s.controlSocket()).Status(t.Context())
+	st, err := newClient(s.controlSocket()).Status(t.Context(), false)
 	if err != nil || !st.Daemon.Running || st.Daemon.PID != os.Getpid() || !st.Converged || st.Host != "test" || st.VMsDir != s.dirs.VMs {
 		t.Errorf("status %+v, %v", st, err)
 	}
@@ -151,7 +151,7 @@ func TestDaemonMakesItsControlSocketAnew(t *testing.T) {
 		d.lookAgain()
 		deadline := time.After(time.Minute)
 		for answered := false; !answered; {
-			st, err := s.client().Status(t.Context())
+			st, err := s.client().Status(t.Context(), false)
 			answered = err == nil && st.Daemon.PID == os.Getpid()
 			select {
 			case <-deadline:

@@ -69,7 +69,7 @@ func TestSystemHint(t *testing.T) {
 	hint := func() string {
 		t.Helper()
 		a := newApp(io.Discard, io.Discard)
-		_, status, err := a.lookAt(t.Context(), s)
+		_, status, err := a.lookAt(t.Context(), s, false)
 		if err != nil {
 			t.Fatal(err)
 		}

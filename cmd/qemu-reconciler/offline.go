@@ -19,9 +19,9 @@ import (
 
 // lookAt gives the daemon's status or, when no daemon answers, what the files
 // and the records say. note tells a person which of the two it is when that is
-// not the daemon's.
-func (a *app) lookAt(ctx context.Context, s *setup) (st reconcile.Status, note string, err error) {
-	st, err = s.client().Status(ctx)
+// not the daemon's. show is that of client.Status.
+func (a *app) lookAt(ctx context.Context, s *setup, show bool) (st reconcile.Status, note string, err error) {
+	st, err = s.client().Status(ctx, show)
 	if err == nil {
 		return st, "", nil
 	}

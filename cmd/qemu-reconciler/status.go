@@ -59,7 +59,7 @@ func newStatusCommand(a *app) *cobra.Command {
 
 // lookFor is lookAt for one task, or for all with an empty name.
 func (a *app) lookFor(ctx context.Context, s *setup, name string) (reconcile.Status, string, error) {
-	st, note, err := a.lookAt(ctx, s)
+	st, note, err := a.lookAt(ctx, s, name == "")
 	if err != nil || name == "" {
 		return st, note, err
 	}

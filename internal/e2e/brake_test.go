@@ -70,6 +70,13 @@ func (v *village) awaitHeld(names string) Status {
 	return st
 }
 
+// approve looks at what is held and lets it go, as an operator does.
+func (v *village) approve(names ...string) {
+	v.t.Helper()
+	v.expect(0, "approve", "status") // in which a line may be broken anywhere
+	v.expect(0, strings.Join(names, ": removal approved\n")+": removal approved\n", "approve")
+}
+
 func (v *village) awaitGone(names string) {
 	v.t.Helper()
 	for _, name := range names {
@@ -151,7 +158,7 @@ func TestBrakeIsReleasedByTheFiles(t *testing.T) {
 	v.AwaitStatus("one more that waits", func(st Status) bool { return slices.Equal(st.HeldRemovals, []string{"d", late}) })
 	v.back("d")
 	v.AwaitStatus("the other alone", func(st Status) bool { return slices.Equal(st.HeldRemovals, []string{late}) })
-	v.expect(0, late+": removal approved", "approve")
+	v.approve(late)
 	v.AwaitGone(late)
 	v.AwaitConverged()
 	v.untouched("abcd")
@@ -200,6 +207,71 @@ func TestApprovalOfAChangedSet(t *testing.T) {
 	v.untouched("f")
 }
 
+// Only a list of all that is held shows it: what one task's status, a completion or
+// another verb has looked at was shown to nobody, and neither was what joins after
+// the daemon's death.
+func TestApprovalOfWhatNobodySaw(t *testing.T) {
+	t.Parallel()
+	v := newVillage(t, "abcdefg")
+	v.gone("abcd")
+	v.awaitHeld("abcd")
+	if refused := v.Do("approve"); refused.Code != 1 || !strings.Contains(refused.Stderr, "a, b, c, d") {
+		t.Errorf("approved what was not shown: %+v", refused)
+	}
+	v.gone("e")
+	v.awaitHeld("abcde")
+	v.expect(0, "", "status", "e")
+	v.expect(0, "", "__complete", "stop", "")
+	v.expect(0, "", "restart", "g")
+	if refused := v.Do("approve"); refused.Code != 1 || !strings.Contains(refused.Stderr, "a, b, c, d, e") {
+		t.Errorf("approved what joined unseen: %+v", refused)
+	}
+	v.Kill()
+	v.gone("f")
+	v.StartDaemon()
+	v.awaitHeld("abcdef")
+	if refused := v.Do("approve"); refused.Code != 1 || !strings.Contains(refused.Stderr, "shown (a, b, c, d, e)") {
+		t.Errorf("approved what joined without a daemon: %+v", refused)
+	}
+	v.expect(0, "f: removal approved", "approve")
+	v.awaitGone("abcdef")
+}
+
+// What was held is remembered by nobody any more: all removals wait, also after one
+// more restart, until they are approved.
+func TestBrakeThatHasLostItsMemory(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(path string) error{
+		"gone":    os.Remove,
+		"garbage": func(path string) error { return os.WriteFile(path, []byte("{\"held\":"), 0o600) },
+		"empty":   func(path string) error { return os.Truncate(path, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := newVillage(t, "abc")
+			v.gone("abc")
+			v.awaitHeld("abc")
+			v.back("bc")
+			v.awaitHeld("a")
+			v.Kill()
+			v.must(lose(filepath.Join(v.State, "removals.json")))
+			v.StartDaemon()
+			v.awaitHeld("a")
+			v.Kill()
+			v.StartDaemon()
+			st := v.awaitHeld("a")
+			if task, _ := st.Task("a"); !strings.Contains(task.Reason, "not known what was held") || !strings.Contains(task.Reason, "removals.json") {
+				t.Errorf("the reason is %q", task.Reason)
+			}
+			v.approve("a")
+			v.awaitGone("a")
+			v.gone("b") // the second within the minute, and all is known again
+			v.awaitGone("b")
+			v.untouched("c")
+		})
+	}
+}
+
 // While a file is broken, removals wait for it, approved or not.
 func TestBrakeAndABrokenFile(t *testing.T) {
 	t.Parallel()
@@ -214,7 +286,7 @@ func TestBrakeAndABrokenFile(t *testing.T) {
 	v.Remove("bad.hcl")
 	v.AwaitTask("a", "the brake", func(task TaskStatus) bool { return strings.Contains(task.Reason, "approve") })
 	v.awaitHeld("abc")
-	v.expect(0, "", "approve")
+	v.approve("a", "b", "c")
 	v.awaitGone("abc")
 	v.untouched("d")
 }
@@ -295,7 +367,7 @@ func TestHeldVMsThatEnd(t *testing.T) {
 		return b.PID == 0 && slices.Equal(st.HeldRemovals, []string{"a", "b", "c", "d"})
 	})
 	v.untouchedHeld("cd")
-	v.expect(0, "", "approve")
+	v.approve("a", "b", "c", "d")
 	v.awaitGone("abcd")
 	left, err := filepath.Glob(filepath.Join(v.State, "tasks", "*"))
 	v.must(err)
