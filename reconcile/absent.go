@@ -9,12 +9,17 @@ import (
 
 // judgeKept handles a task whose VM was let go of and stays.
 func (j *judgement) judgeKept() {
-	j.v.Hidden = true
+	v := &j.v
 	switch {
 	case j.want != nil:
-		j.v.Step = StepReturn
+		v.Step, v.Phase, v.Reason = StepReturn, PhasePending, "its VM is taken back"
+		if j.o.Alive {
+			v.Phase = PhaseRunning
+		}
 	case !j.o.Alive:
-		j.v.Step = StepForget
+		v.Step, v.Hidden = StepForget, true
+	default:
+		v.Hidden = true
 	}
 }
 
@@ -54,7 +59,8 @@ func (j *judgement) judgeAbsent() {
 	case j.w.Read.Before(j.brake.due):
 		v.Look, v.Wake = true, j.w.Now
 	case j.o.Alive && rec.Wanted.OnRemove == spec.OnRemoveKeep:
-		v.Step, v.Change.Reason = StepKeep, v.Reason+"; on_remove = \"keep\" leaves its VM running"
+		v.Step, v.Change.Action, v.Change.Price = StepKeep, ActionNone, string(spec.PriceNone)
+		v.Change.Reason = v.Reason + "; on_remove = \"keep\" leaves its VM running"
 	case !free:
 		j.brakeOn()
 	case !j.o.Alive:

@@ -171,6 +171,9 @@ func (e *Engine) stopDeed(verdict *Verdict) func(context.Context) error {
 		}
 		if removal {
 			e.saveRemovals() // so that it counts also when this daemon dies now
+			if e.isBack(task) {
+				return nil
+			}
 		}
 		if remember {
 			err := e.cfg.Machines.Update(task, func(r *runtime.Record) { r.File, r.Wanted = v.Want.File, v.Want.Task })
@@ -189,6 +192,14 @@ func (e *Engine) stopDeed(verdict *Verdict) func(context.Context) error {
 		}
 		return err
 	}
+}
+
+// isBack says whether a file has the task again that was to be removed: a slow disk
+// leaves time for that.
+func (e *Engine) isBack(task string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.world(time.Now()).wants()[task] != nil
 }
 
 // recordDeed writes down a definition whose change touches no QEMU.

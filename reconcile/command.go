@@ -2,8 +2,8 @@ package reconcile
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -17,7 +17,7 @@ import (
 const heldAtOnce = 8
 
 // UnknownTaskError names tasks of a command that neither a file nor a record
-// knows.
+// knows. Nothing was done for any task.
 type UnknownTaskError struct{ Names []string }
 
 // Error implements error.
@@ -25,26 +25,46 @@ func (e *UnknownTaskError) Error() string {
 	return "unknown task: " + strings.Join(e.Names, ", ")
 }
 
-// TaskError says why a command could not be carried out for a task.
-type TaskError struct{ Task, Reason string }
+// CommandError says for which tasks a command was not carried out.
+type CommandError struct {
+	// Reasons are by task.
+	Reasons map[string]string
+	// Others says that it was carried out for the other tasks; else it was refused
+	// before anything was done for any of them.
+	Others bool
+}
 
 // Error implements error.
-func (e *TaskError) Error() string { return e.Task + ": " + e.Reason }
+func (e *CommandError) Error() string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(e.Reasons)) {
+		parts = append(parts, name+": "+e.Reasons[name])
+	}
+	return strings.Join(parts, "; ")
+}
+
+// failure is nil for no reasons.
+func failure(reasons map[string]string, others bool) error {
+	if len(reasons) == 0 {
+		return nil
+	}
+	return &CommandError{Reasons: reasons, Others: others}
+}
 
 // StopTasks holds tasks stopped until StartTasks, or until they are removed.
 // With wait it returns when their VMs are off.
 func (e *Engine) StopTasks(ctx context.Context, names []string, wait bool) error {
-	if err := e.known(ctx, names); err != nil {
+	if _, err := e.allowed(ctx, names, stoppable); err != nil {
 		return err
 	}
-	if err := e.setHeld(names, true); err != nil {
-		return err
-	}
+	failed := e.setHeld(names, true)
 	e.Poke()
 	if !wait {
-		return nil
+		return failure(failed, true)
 	}
-	return e.await(ctx, names, func(t *TaskStatus) (bool, error) { return t.PID == 0 && t.Phase != PhaseStopping, nil })
+	return e.await(ctx, names, failed, func(t *TaskStatus) (done bool, fault string) {
+		return t.PID == 0 && t.Phase != PhaseStopping && t.Phase != PhaseStarting, ""
+	})
 }
 
 // StartTasks lifts the operator's hold and starts what is down, whatever the
@@ -61,16 +81,11 @@ func (e *Engine) RestartTasks(ctx context.Context, names []string, wait bool) er
 }
 
 func (e *Engine) ask(ctx context.Context, names []string, ask Ask, wait bool) error {
-	if err := e.known(ctx, names); err != nil {
+	tasks, err := e.allowed(ctx, names, startable)
+	if err != nil {
 		return err
 	}
-	tasks := e.tasks()
-	for _, name := range names {
-		if err := startable(name, tasks[name]); err != nil {
-			return err
-		}
-	}
-	before := map[string]int{}
+	before := map[string]int{} // the processes that are to end
 	e.mu.Lock()
 	for _, name := range names {
 		pid := tasks[name].PID
@@ -85,174 +100,103 @@ func (e *Engine) ask(ctx context.Context, names []string, ask Ask, wait bool) er
 		}
 	}
 	e.mu.Unlock()
-	if err := e.setHeld(names, false); err != nil {
-		e.mu.Lock()
-		for _, name := range names {
-			delete(e.asked, name)
-		}
-		e.mu.Unlock()
-		return err
-	}
-	e.Poke()
-	if !wait {
-		return nil
-	}
-	return e.await(ctx, names, func(t *TaskStatus) (bool, error) {
-		waiting, fault := e.isAsked(t.Name)
-		if fault != "" {
-			return true, &TaskError{Task: t.Name, Reason: fault}
-		}
-		if waiting || t.PID != 0 && t.PID == before[t.Name] {
-			return false, nil
-		}
-		switch t.Phase {
-		case PhaseRunning:
-			return true, nil
-		case PhaseBackoff, PhaseFailed:
-			return true, &TaskError{Task: t.Name, Reason: t.Reason}
-		case PhaseStopped:
-			return true, &TaskError{Task: t.Name, Reason: "it has ended again: " + t.Reason}
-		}
-		return false, nil
-	})
-}
-
-// StopAll stops every VM gracefully, and starts none any more. It returns when
-// all are off.
-func (e *Engine) StopAll(ctx context.Context) error {
+	failed := e.setHeld(names, false)
 	e.mu.Lock()
-	e.stop = true
+	for name := range failed {
+		delete(e.asked, name)
+	}
 	e.mu.Unlock()
 	e.Poke()
-	for {
-		e.mu.Lock()
-		left := []string{}
-		w, verdicts := e.judgeNow()
-		for _, v := range verdicts {
-			o := w.Observed[v.Task]
-			if o.Alive && o.Refused == "" && !v.Hidden || e.busy[v.Task] != StepNone {
-				left = append(left, v.Task)
-			}
-		}
-		passed := e.passed
-		e.mu.Unlock()
-		if len(left) == 0 {
-			return nil
-		}
-		select {
-		case <-passed:
-		case <-ctx.Done():
-			return fmt.Errorf("still running: %s", strings.Join(left, ", "))
-		}
+	if !wait {
+		return failure(failed, true)
+	}
+	return e.await(ctx, names, failed, func(t *TaskStatus) (bool, string) { return e.upAgain(t, before[t.Name]) })
+}
+
+// upAgain says whether what was asked for is done, or why it will not be. before is
+// the process that is to end first; zero for none.
+func (e *Engine) upAgain(t *TaskStatus, before int) (done bool, fault string) {
+	waiting, fault := e.isAsked(t.Name)
+	switch {
+	case fault != "":
+		return true, fault
+	case waiting:
+		return false, ""
+	case t.Phase == PhaseRunning && t.PID != 0 && t.PID == before: // it was not taken up
+		return true, joinReasons("it is not restarted", t.Reason)
+	case t.PID != 0 && t.PID == before:
+		return false, ""
+	}
+	switch t.Phase {
+	case PhaseRunning:
+		return true, ""
+	case PhaseBackoff, PhaseFailed:
+		return true, t.Reason
+	case PhaseStopped:
+		return true, "it has ended again: " + t.Reason
+	}
+	return false, ""
+}
+
+// dropAsk gives up what was asked for when it has come true by itself, or when
+// nothing will come of it for as long as the world is as it is. The caller holds
+// e.mu.
+func (e *Engine) dropAsk(v *Verdict, o runtime.Observation) {
+	ask := e.asked[v.Task]
+	if ask == "" || e.busy[v.Task] != StepNone {
+		return
+	}
+	if ask == AskStart && o.Alive || v.Step == StepNone && v.Final {
+		delete(e.asked, v.Task)
 	}
 }
 
-// Settled returns the status as soon as everything has converged, or nothing
-// more will happen by itself, or ctx is done.
-func (e *Engine) Settled(ctx context.Context) Status {
-	for {
-		e.mu.Lock()
-		w, verdicts := e.judgeNow()
-		status := e.statusOf(w, verdicts)
-		moving := e.looksDone == 0 || e.look || e.looking != nil || len(e.busy) > 0 || w.Set.Unsettled
-		for _, v := range verdicts {
-			moving = moving || !v.Hidden && !v.Converged && !v.Final
-		}
-		passed := e.passed
-		e.mu.Unlock()
-		if !moving {
-			return status
-		}
-		select {
-		case <-passed:
-		case <-ctx.Done():
-			return status
+// allowed gives the status of the tasks of a command. Nothing is done for any of
+// them when one is unknown or refused.
+func (e *Engine) allowed(ctx context.Context, names []string, refusal func(TaskStatus, runtime.Observation) string) (map[string]TaskStatus, error) {
+	if err := e.known(ctx, names); err != nil {
+		return nil, err
+	}
+	tasks, observed := e.tasks(), e.cfg.Machines.Observe()
+	refused := map[string]string{}
+	for _, name := range names {
+		if reason := refusal(tasks[name], observed[name]); reason != "" {
+			refused[name] = reason
 		}
 	}
+	return tasks, failure(refused, false)
 }
 
-// await looks after every pass until each task is done or failed.
-func (e *Engine) await(ctx context.Context, names []string, done func(*TaskStatus) (bool, error)) error {
-	var failures []error
-	left := slices.Clone(names)
-	for {
-		e.mu.Lock()
-		passed := e.passed
-		e.mu.Unlock()
-		status := e.Status()
-		left = slices.DeleteFunc(left, func(name string) bool {
-			i := slices.IndexFunc(status.Tasks, func(t TaskStatus) bool { return t.Name == name })
-			t := &TaskStatus{Name: name, Desired: "absent", Phase: PhaseStopped, Reason: "no task file defines it any more"}
-			if i >= 0 {
-				t = &status.Tasks[i]
-			}
-			ok, err := done(t)
-			if err != nil {
-				failures = append(failures, err)
-			}
-			return ok
-		})
-		if len(left) == 0 {
-			return errors.Join(failures...)
-		}
-		select {
-		case <-passed:
-		case <-ctx.Done():
-			return fmt.Errorf("not done yet: %s: %w", strings.Join(left, ", "), ctx.Err())
-		}
+// stoppable refuses to stop what is none of the daemon's, or nothing at all; empty
+// when it may be stopped.
+func stoppable(t TaskStatus, o runtime.Observation) string {
+	switch {
+	case o.Refused != "":
+		return o.Refused
+	case o.Record != nil && o.Record.Kept && o.Alive:
+		return fmt.Sprintf("its VM was let go of (on_remove = \"keep\"): put its file back first, or end process %d yourself", t.PID)
+	case o.Record == nil && t.Phase == PhaseFailed:
+		return t.Reason
 	}
-}
-
-// known refuses names that nobody knows. Before it does, it looks at the
-// directory once more: the file may have been dropped this instant.
-func (e *Engine) known(ctx context.Context, names []string) error {
-	if len(e.strangers(names)) == 0 {
-		return nil
-	}
-	if err := e.nextLook(ctx); err != nil {
-		return err
-	}
-	if unknown := e.strangers(names); len(unknown) > 0 {
-		return &UnknownTaskError{Names: unknown}
-	}
-	return nil
-}
-
-func (e *Engine) strangers(names []string) []string {
-	tasks := e.tasks()
-	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-		_, ok := tasks[name]
-		return ok
-	})
-}
-
-// tasks are those of the status, by name.
-func (e *Engine) tasks() map[string]TaskStatus {
-	tasks := map[string]TaskStatus{}
-	for _, t := range e.Status().Tasks {
-		tasks[t.Name] = t
-	}
-	return tasks
+	return ""
 }
 
 // startable refuses to start what the files want stopped, or what they do not
-// define soundly.
-func startable(name string, t TaskStatus) error {
+// define soundly; empty when it may be started.
+func startable(t TaskStatus, o runtime.Observation) string {
 	switch {
 	case t.Desired == spec.StateStopped:
-		return &TaskError{name, fmt.Sprintf("its file says state = \"stopped\"; edit %s to start it", t.File)}
+		return fmt.Sprintf("its file says state = \"stopped\"; edit %s to start it", t.File)
 	case t.Desired == "absent":
-		return &TaskError{name, "no task file defines it any more; put it back to start it"}
-	case t.Phase == PhaseFailed && t.UUID == "" && t.LastExit == nil:
-		return &TaskError{name, t.Reason}
+		return "no task file defines it any more; put it back to start it"
 	}
-	return nil
+	return stoppable(t, o)
 }
 
 // setHeld holds tasks, or lets them go. Each is on the disk when it returns, and
 // they go there side by side: a file system syncs many at once in the time of
-// one.
-func (e *Engine) setHeld(names []string, held bool) error {
+// one. It says why that failed, by task.
+func (e *Engine) setHeld(names []string, held bool) (failed map[string]string) {
 	e.mu.Lock()
 	w, verdicts := e.judgeNow()
 	e.mu.Unlock()
@@ -260,18 +204,23 @@ func (e *Engine) setHeld(names []string, held bool) error {
 	for _, v := range verdicts {
 		wants[v.Task] = v.Want
 	}
-	errs := make([]error, len(names))
+	failed = map[string]string{}
+	var failing sync.Mutex
 	room := make(chan struct{}, heldAtOnce)
 	var work sync.WaitGroup
-	for i, name := range names {
+	for _, name := range names {
 		room <- struct{}{}
 		work.Go(func() {
 			defer func() { <-room }()
-			errs[i] = e.setOneHeld(name, held, w.Observed[name].Record, wants[name])
+			if err := e.setOneHeld(name, held, w.Observed[name].Record, wants[name]); err != nil {
+				failing.Lock()
+				failed[name] = err.Error()
+				failing.Unlock()
+			}
 		})
 	}
 	work.Wait()
-	return errors.Join(errs...)
+	return failed
 }
 
 func (e *Engine) setOneHeld(name string, held bool, rec *runtime.Record, want *Want) error {
@@ -288,7 +237,7 @@ func (e *Engine) setOneHeld(name string, held bool, rec *runtime.Record, want *W
 		}
 	})
 	if err != nil {
-		return &TaskError{name, err.Error()}
+		return err
 	}
 	kind, message := "released", "started by the operator"
 	if held {

@@ -155,7 +155,7 @@ func (j *judgement) settle() {
 	}
 	fault, faulted := j.w.Faults[j.name]
 	if v.Step != StepNone && faulted && j.w.Now.Before(fault.Until) && !fault.outdated(j.want) {
-		v.Step, v.Wake, v.Converged = StepNone, earlier(v.Wake, fault.Until), false
+		v.Step, v.Wake, v.Converged, v.Hidden = StepNone, earlier(v.Wake, fault.Until), false, false
 		v.Reason = fault.Reason
 		if !j.o.Alive && v.Phase == PhasePending {
 			v.Phase = PhaseBackoff

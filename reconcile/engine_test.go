@@ -139,7 +139,7 @@ func TestEngineCommands(t *testing.T) {
 		if n := len(h.log(&h.machines.stopped)); n != 2 {
 			t.Errorf("%d stops; a command with an unknown name among its names does nothing", n)
 		}
-		var refused *TaskError
+		var refused *CommandError
 		if err := h.StartTasks(ctx, []string{"off"}, true); !errors.As(err, &refused) {
 			t.Errorf("state = stopped is started: %v", err)
 		}
@@ -284,6 +284,84 @@ func TestLookThatHangs(t *testing.T) {
 		h.loader.takes = 0
 		h.loader.mu.Unlock()
 		time.Sleep(2 * time.Hour)
+	})
+}
+
+// A stop during a start waits until what was started is off again.
+func TestStopDuringAStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, map[string]string{"a.hcl": task("a", "")}, func(_ *Config, m *fakeMachines) { m.startTakes = time.Minute })
+		defer h.stop()
+		time.Sleep(time.Second)
+		if err := h.StopTasks(t.Context(), []string{"a"}, true); err != nil {
+			t.Fatal(err)
+		}
+		if s := h.Status().Tasks[0]; s.Phase != PhaseStopped || len(h.log(&h.machines.stopped)) != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// What was asked for is over when it has come true by itself: it neither keeps the
+// command waiting nor starts a VM that powers itself off later.
+func TestStartDuringAStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, map[string]string{"a.hcl": task("a", "restart {\n on = \"failure\"\n}\n")},
+			func(_ *Config, m *fakeMachines) { m.startTakes = time.Minute })
+		defer h.stop()
+		time.Sleep(time.Second)
+		if err := h.StartTasks(t.Context(), []string{"a"}, true); err != nil {
+			t.Fatal(err)
+		}
+		h.machines.end("a", runtime.CauseGuestShutdown, "")
+		time.Sleep(time.Hour)
+		if s := h.Status().Tasks[0]; s.Phase != PhaseStopped || !s.Converged {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// A command fails with the reason when nothing can come of it, and it fails for the
+// tasks in question alone.
+func TestCommandsThatCannotBeTakenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, map[string]string{"a.hcl": task("a", ""), "z.hcl": task("z", ""), "bad.hcl": "task \"bad\" {\n nonsense = 1\n}\n"}, nil)
+		defer h.stop()
+		time.Sleep(time.Second)
+		h.machines.mu.Lock()
+		o := h.machines.observed["a"]
+		o.Refused = "its record is of a newer version"
+		h.machines.observed["a"] = o
+		h.machines.mu.Unlock()
+		h.Poke()
+		for name, command := range map[string]func(context.Context, []string, bool) error{"stop": h.StopTasks, "start": h.StartTasks, "restart": h.RestartTasks} {
+			var failed *CommandError
+			if err := command(t.Context(), []string{"a", "z"}, true); !errors.As(err, &failed) || failed.Others || !strings.Contains(failed.Reasons["a"], "newer") {
+				t.Errorf("%s of what may not be touched: %v", name, err)
+			}
+			if err := command(t.Context(), []string{"bad"}, true); !errors.As(err, &failed) || !strings.Contains(failed.Reasons["bad"], "bad.hcl") {
+				t.Errorf("%s of what no sound file defines: %v", name, err)
+			}
+		}
+		if n := len(h.log(&h.machines.stopped)); n != 0 || len(h.Status().HeldRemovals) != 0 {
+			t.Errorf("%d were stopped, %+v", n, h.Status())
+		}
+	})
+}
+
+// A task whose needs another one holds, and keeps, is not waited for.
+func TestStartOfWhatAnotherHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shared := "task \"b\" {\n config {\n image_path = \"/img/a\"\n }\n}\n"
+		h := newHouse(t, map[string]string{"a.hcl": task("a", "")}, nil)
+		defer h.stop()
+		time.Sleep(time.Second)
+		h.write("b.hcl", shared)
+		time.Sleep(time.Second)
+		var failed *CommandError
+		if err := h.StartTasks(t.Context(), []string{"b"}, true); !errors.As(err, &failed) || !strings.Contains(failed.Reasons["b"], "holds and keeps") {
+			t.Errorf("%v", err)
+		}
 	})
 }
 

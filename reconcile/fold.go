@@ -102,7 +102,9 @@ func taskStatus(v *Verdict, o runtime.Observation) TaskStatus {
 	if v.Want == nil {
 		t.File = rec.File
 	}
-	if rec.Format != nil {
+	if v.Want != nil && v.Want.Task.Config.ImageFormat != "" {
+		t.ImageFormat = v.Want.Task.Config.ImageFormat
+	} else if rec.Format != nil {
 		t.ImageFormat = rec.Format.Format
 	}
 	if p := rec.Process; o.Alive && p != nil {

@@ -101,6 +101,7 @@ func (e *Engine) decide(ctx context.Context) (d decision) {
 			continue
 		}
 		e.logBug(v)
+		e.dropAsk(v, w.Observed[v.Task])
 		if v.Step != StepNone {
 			e.begin(ctx, v)
 		}

@@ -41,14 +41,14 @@ func redefined(from, to *spec.Task) bool {
 func (j *judgement) judgeAlive() {
 	v, rec := &j.v, j.rec()
 	v.Phase, v.Reason, v.Converged = PhaseRunning, "", true
-	switch {
-	case !j.o.Answering && (rec.Process == nil || !rec.Process.Answered):
+	if !j.o.Answering && (rec.Process == nil || !rec.Process.Answered) {
 		v.Phase, v.Converged, v.Reason = PhaseStarting, false, "QEMU has not answered yet"
-	case j.o.Paused != "":
-		v.Converged, v.Reason, v.Final = false, "paused: "+j.o.Paused, true
 	}
 	if j.o.Trouble != "" {
 		v.Reason = j.o.Trouble
+	}
+	if j.o.Paused != "" && v.Phase == PhaseRunning {
+		v.Converged, v.Reason, v.Final = false, joinReasons("paused: "+j.o.Paused, j.o.Trouble), true
 	}
 	differences := spec.Differences(inForce(rec, j.want.Task), j.want.Task)
 	v.Change.Fields = fieldChanges(differences)
@@ -59,7 +59,7 @@ func (j *judgement) judgeAlive() {
 	case restart:
 		j.restart("changed: " + fieldNames(v.Change.Fields, string(spec.PriceRestart)))
 	case len(differences) > 0:
-		v.Step = StepRecord
+		v.Step, v.Converged = StepRecord, false
 		v.Change.Action, v.Change.Price, v.Change.Reason = ActionLive, string(spec.PriceLive), "changed: "+fieldNames(v.Change.Fields, "")
 	case j.changed():
 		v.Step = StepRecord

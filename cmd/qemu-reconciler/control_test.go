@@ -163,7 +163,7 @@ func TestControlErrors(t *testing.T) {
 	if got := <-e.begun; got != "start x/../y" {
 		t.Errorf("the name arrived as %q", got)
 	}
-	e.fail = &reconcile.TaskError{Task: "web", Reason: "port 22022 is taken"}
+	e.fail = &reconcile.CommandError{Reasons: map[string]string{"web": "port 22022 is taken"}}
 	if _, err := c.Act(t.Context(), "start", []string{"web"}, false); !errors.As(err, &answered) || answered.Code != codeTaskFailed || answered.Message != "cannot start web: port 22022 is taken" {
 		t.Errorf("failed task: %v", err)
 	}

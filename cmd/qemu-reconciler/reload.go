@@ -12,7 +12,6 @@ func (d *daemonProcess) lookAgain() {
 	defer d.notify.ready()
 	d.log.Info("SIGHUP: looking again at config.hcl and at all tasks")
 	d.rereadConfig()
-	d.loader.Recheck()
 	d.engine.PokeFiles(false)
 }
 

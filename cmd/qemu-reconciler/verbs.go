@@ -27,8 +27,7 @@ type tasksAnswer struct {
 }
 
 // taskResult is what came of a verb for one task: it is done or, without
-// waiting, begun; or it failed. Neither means that it was given up for
-// another's failure before anybody knew.
+// waiting, begun; or it failed.
 type taskResult struct {
 	Task  string `json:"task"`
 	Done  bool   `json:"done"`
@@ -66,9 +65,12 @@ func (v taskVerbs) serve(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(v.daemon, cancel)()
-	before := processes(v.engine.Status())
+	var before map[string]int
+	if verb == verbRestart.name {
+		before = processes(v.engine.Status())
+	}
 	if err := do(ctx, names, wait != "false"); err != nil {
-		v.refuse(w, verb, names, before, err)
+		v.refuse(w, verb, body, wait != "false", before, err)
 		return
 	}
 	answer(w, http.StatusOK, tasksAnswer{Tasks: results(names, wait != "false", nil)})
@@ -88,21 +90,26 @@ func (v taskVerbs) verb(name string) func(ctx context.Context, names []string, w
 }
 
 // refuse says why a verb was not, or not for all tasks, carried out.
-func (v taskVerbs) refuse(w http.ResponseWriter, verb string, names []string, before map[string]int, err error) {
+func (v taskVerbs) refuse(w http.ResponseWriter, verb string, request tasksRequest, wait bool, before map[string]int, err error) {
 	var unknown *reconcile.UnknownTaskError
-	reasons, waited := failures(err)
+	var failed *reconcile.CommandError
 	switch {
 	case errors.As(err, &unknown):
 		refuse(w, http.StatusNotFound, codeUnknownTask, unknownTasks(unknown.Names, v.engine.Status().VMsDir).Error())
 	case v.daemon.Err() != nil:
 		refuse(w, http.StatusServiceUnavailable, codeStopping, "the daemon is stopping; VMs stay as they are, and the next daemon finishes what was begun")
-	case len(reasons) == 0:
+	case !errors.As(err, &failed):
 		refuse(w, http.StatusInternalServerError, codeTaskFailed, err.Error())
 	default:
-		sentences := v.sentences(verb, reasons, before)
+		sentences := v.sentences(verb, failed.Reasons, before)
+		message := strings.Join(slices.Sorted(maps.Values(sentences)), "; ")
+		for _, name := range request.Names {
+			if sentences[name] == "" && !failed.Others {
+				sentences[name] = fmt.Sprintf("did not %s %s: nothing is done when a task is refused", verb, name)
+			}
+		}
 		answer(w, http.StatusConflict, errorAnswer{
-			Error: errorBody{Code: codeTaskFailed, Message: strings.Join(slices.Sorted(maps.Values(sentences)), "; ")},
-			Tasks: results(names, waited, sentences),
+			Error: errorBody{Code: codeTaskFailed, Message: message}, Tasks: results(request.Names, wait, sentences),
 		})
 	}
 }
@@ -121,31 +128,14 @@ func (v taskVerbs) sentences(verb string, reasons map[string]string, before map[
 	return out
 }
 
-// failures takes the engine's error apart, by task. waited says that it came
-// after the wait for all tasks, so that the others are done.
-func failures(err error) (reasons map[string]string, waited bool) {
-	reasons = map[string]string{}
-	all := []error{err}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		all, waited = joined.Unwrap(), true
-	}
-	for _, e := range all {
-		var failed *reconcile.TaskError
-		if errors.As(e, &failed) {
-			reasons[failed.Task] = failed.Reason
-		}
-	}
-	return reasons, waited
-}
-
 // results are those of tasks that failed with a sentence, and of the others:
-// done is what became of them.
-func results(names []string, done bool, sentences map[string]string) []taskResult {
+// done, or begun when nobody waits.
+func results(names []string, wait bool, sentences map[string]string) []taskResult {
 	out := make([]taskResult, len(names))
 	for i, name := range names {
 		out[i] = taskResult{Task: name, Error: sentences[name]}
 		if out[i].Error == "" {
-			out[i].Done, out[i].Begun = done, !done && len(sentences) == 0
+			out[i].Done, out[i].Begun = wait, !wait
 		}
 	}
 	return out

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"strings"
 	"testing"
 
@@ -26,17 +25,23 @@ func TestActAsksOnceAndDoesNothingWhenANameIsUnknown(t *testing.T) {
 // Each task of a verb is told for itself: which one failed, what became of the
 // others, and that a restart has left a task stopped.
 func TestActTellsEachTask(t *testing.T) {
-	broken := &reconcile.TaskError{Task: "web", Reason: "its image is gone"}
+	failing := func(others bool, tasks ...string) error {
+		reasons := map[string]string{}
+		for _, name := range tasks {
+			reasons[name] = "its image is gone"
+		}
+		return &reconcile.CommandError{Reasons: reasons, Others: others}
+	}
 	for _, c := range []struct {
 		name      string
 		verb      verb
 		fail      error
 		out, want string
 	}{
-		{"after the wait", verbRestart, errors.Join(broken), "db: restarted\n", "web was stopped and could not be started again: its image is gone"},
-		{"at once", verbRestart, broken, "", "web was stopped and could not be started again: its image is gone\ndb was not waited for: see `qemu-reconciler status db`"},
-		{"a start", verbStart, errors.Join(broken), "db: started\n", "cannot start web: its image is gone"},
-		{"a stop", verbStop, errors.Join(broken, &reconcile.TaskError{Task: "db", Reason: "disk full"}), "", "cannot stop web: its image is gone\ncannot stop db: disk full"},
+		{"after the wait", verbRestart, failing(true, "web"), "db: restarted\n", "web was stopped and could not be started again: its image is gone"},
+		{"at once", verbStart, failing(false, "web"), "", "cannot start web: its image is gone\ndid not start db: nothing is done when a task is refused"},
+		{"a start", verbStart, failing(true, "web"), "db: started\n", "cannot start web: its image is gone"},
+		{"a stop", verbStop, failing(true, "web", "db"), "", "cannot stop web: its image is gone\ncannot stop db: its image is gone"},
 	} {
 		e := newFakeEngine()
 		e.fail = c.fail

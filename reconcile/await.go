@@ -1,0 +1,130 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// StopAll stops every VM gracefully, and starts none any more. It returns when
+// all are off.
+func (e *Engine) StopAll(ctx context.Context) error {
+	e.mu.Lock()
+	e.stop = true
+	e.mu.Unlock()
+	e.Poke()
+	for {
+		e.mu.Lock()
+		left := []string{}
+		w, verdicts := e.judgeNow()
+		for _, v := range verdicts {
+			o := w.Observed[v.Task]
+			if o.Alive && o.Refused == "" && !v.Hidden || e.busy[v.Task] != StepNone {
+				left = append(left, v.Task)
+			}
+		}
+		passed := e.passed
+		e.mu.Unlock()
+		if len(left) == 0 {
+			return nil
+		}
+		select {
+		case <-passed:
+		case <-ctx.Done():
+			return fmt.Errorf("still running: %s", strings.Join(left, ", "))
+		}
+	}
+}
+
+// Settled returns the status as soon as everything has converged, or nothing
+// more will happen by itself, or ctx is done.
+func (e *Engine) Settled(ctx context.Context) Status {
+	for {
+		e.mu.Lock()
+		w, verdicts := e.judgeNow()
+		status := e.statusOf(w, verdicts)
+		moving := e.looksDone == 0 || e.look || e.looking != nil || len(e.busy) > 0 || w.Set.Unsettled
+		for _, v := range verdicts {
+			moving = moving || !v.Hidden && !v.Converged && !v.Final
+		}
+		passed := e.passed
+		e.mu.Unlock()
+		if !moving {
+			return status
+		}
+		select {
+		case <-passed:
+		case <-ctx.Done():
+			return status
+		}
+	}
+}
+
+// await looks after every pass until each task is done or has a fault; failed has
+// those that have one already.
+func (e *Engine) await(ctx context.Context, names []string, failed map[string]string, done func(*TaskStatus) (bool, string)) error {
+	failed = maps.Clone(failed)
+	left := slices.Clone(names)
+	for {
+		e.mu.Lock()
+		passed := e.passed
+		e.mu.Unlock()
+		tasks := e.tasks()
+		left = slices.DeleteFunc(left, func(name string) bool {
+			if failed[name] != "" {
+				return true
+			}
+			t, known := tasks[name]
+			if !known {
+				t = TaskStatus{Name: name, Desired: "absent", Phase: PhaseStopped, Reason: "no task file defines it any more"}
+			}
+			ok, fault := done(&t)
+			if fault != "" {
+				failed[name] = fault
+			}
+			return ok
+		})
+		if len(left) == 0 {
+			return failure(failed, true)
+		}
+		select {
+		case <-passed:
+		case <-ctx.Done():
+			return fmt.Errorf("not done yet: %s: %w", strings.Join(left, ", "), ctx.Err())
+		}
+	}
+}
+
+// known refuses names that nobody knows. Before it does, it looks at the
+// directory once more: the file may have been dropped this instant.
+func (e *Engine) known(ctx context.Context, names []string) error {
+	if len(e.strangers(names)) == 0 {
+		return nil
+	}
+	if err := e.nextLook(ctx); err != nil {
+		return err
+	}
+	if unknown := e.strangers(names); len(unknown) > 0 {
+		return &UnknownTaskError{Names: unknown}
+	}
+	return nil
+}
+
+func (e *Engine) strangers(names []string) []string {
+	tasks := e.tasks()
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		_, ok := tasks[name]
+		return ok
+	})
+}
+
+// tasks are those of the status, by name.
+func (e *Engine) tasks() map[string]TaskStatus {
+	tasks := map[string]TaskStatus{}
+	for _, t := range e.Status().Tasks {
+		tasks[t.Name] = t
+	}
+	return tasks
+}
