@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -14,7 +15,7 @@ import (
 // given stays given while the task keeps the label.
 type portTable struct {
 	// free asks the host whether a port could be bound right now.
-	free func(port int) error
+	free func(port int) bool
 
 	mu    sync.Mutex
 	ports PortRange
@@ -22,7 +23,10 @@ type portTable struct {
 }
 
 func newPortTable(ports PortRange) *portTable {
-	free := func(port int) error { return PortFree("", port, []string{"tcp", "udp"}) }
+	free := func(port int) bool {
+		_, err := tryPort(netip.IPv4Unspecified(), port, []string{"tcp", "udp"})
+		return err == nil
+	}
 	return &portTable{ports: ports, free: free, owner: map[int]string{}}
 }
 
@@ -80,7 +84,7 @@ func (t *portTable) search(task, label string, reserved map[int]string) (int, er
 		port := t.ports.First + (start+i)%size
 		_, owned := t.owner[port]
 		_, static := reserved[port]
-		if owned || static || t.free(port) != nil {
+		if owned || static || !t.free(port) {
 			continue
 		}
 		t.owner[port] = task

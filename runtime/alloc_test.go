@@ -1,9 +1,9 @@
 package runtime
 
 import (
-	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,14 +22,7 @@ func occupy(t *testing.T, port int) {
 // idleTable is a table on a host where nobody listens but on the given ports.
 func idleTable(ports PortRange, busy ...int) *portTable {
 	table := newPortTable(ports)
-	table.free = func(port int) error {
-		for _, b := range busy {
-			if b == port {
-				return errors.New("busy")
-			}
-		}
-		return nil
-	}
+	table.free = func(port int) bool { return !slices.Contains(busy, port) }
 	return table
 }
 
@@ -144,4 +137,20 @@ func TestAllocateNeverTwice(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestSearchOnlyTriesToBind: who has a port is nothing to a search that goes on
+// with the next one. To find it out takes a look at every process.
+func TestSearchOnlyTriesToBind(t *testing.T) {
+	port := unusedPorts(t, 1)[0]
+	table := newPortTable(PortRange{First: port, Last: port})
+	occupy(t, port)
+	allocations := testing.AllocsPerRun(5, func() {
+		if given, err := table.allocate("web", []string{"ssh"}, nil, nil); err == nil {
+			t.Errorf("given: %v", given)
+		}
+	})
+	if allocations > 40 {
+		t.Errorf("%v allocations for a port that is taken", allocations)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -59,18 +60,25 @@ func PortFree(hostIP string, port int, protocols []string) error {
 			return &PortError{HostIP: hostIP, Port: port, Protocol: strings.Join(protocols, "+"), Err: errors.New("not an IPv4 address")}
 		}
 	}
-	for _, protocol := range protocols {
-		err := tryBind(addr, port, protocol)
-		if err == nil {
-			continue
-		}
-		out := &PortError{HostIP: hostIP, Port: port, Protocol: protocol, Err: err}
-		if errors.Is(err, unix.EADDRINUSE) {
-			out.PID, out.Program = portHolder(addr, port, protocol)
-		}
-		return out
+	protocol, err := tryPort(addr, port, protocols)
+	if err == nil {
+		return nil
 	}
-	return nil
+	out := &PortError{HostIP: hostIP, Port: port, Protocol: protocol, Err: err}
+	if errors.Is(err, unix.EADDRINUSE) {
+		out.PID, out.Program = portHolder(addr, port, protocol)
+	}
+	return out
+}
+
+// tryPort gives the first protocol with which the port could not be bound.
+func tryPort(addr netip.Addr, port int, protocols []string) (protocol string, err error) {
+	for _, protocol := range protocols {
+		if err := tryBind(addr, port, protocol); err != nil {
+			return protocol, err
+		}
+	}
+	return "", nil
 }
 
 // tryBind binds as QEMU's user network does: a TCP port may have connections of
@@ -93,45 +101,74 @@ func tryBind(addr netip.Addr, port int, protocol string) error {
 	return unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: addr.As4()})
 }
 
+// holderPatience is how long the processes of the host are searched for the one
+// that has a port: a start that fails anyway waits for its name.
+const holderPatience = 3 * time.Second
+
 // portHolder finds the process whose socket is in the way. A socket of IPv6 can
 // be, since it takes IPv4 as well unless it was told not to. What cannot be seen
 // stays unsaid: that the port is taken is known.
 func portHolder(addr netip.Addr, port int, protocol string) (pid int, name string) {
-	all, _ := pids()
-	for _, table := range []string{protocol, protocol + "6"} {
-		for _, inode := range socketInodes("/proc/net/"+table, addr, port, protocol) {
-			for _, pid := range all {
-				if has, _ := hasOpen(pid, fmt.Sprintf("socket:[%d]", inode)); has {
-					return pid, program(pid)
-				}
-			}
-		}
+	if pid := whoHas(socketsInTheWay(addr, port, protocol), time.Now().Add(holderPatience)); pid != 0 {
+		return pid, program(pid)
 	}
 	return 0, ""
 }
 
-// socketInodes lists the sockets of a table of /proc/net (proc_pid_net(5)) that
-// are bound to the port, on the address or one that includes it; those that
-// listen first.
-func socketInodes(table string, addr netip.Addr, port int, protocol string) []uint64 {
+// whoHas looks at every process once for one that has any of the links open;
+// zero when there is none, or none was met in time.
+func whoHas(links map[string]bool, until time.Time) int {
+	if len(links) == 0 {
+		return 0
+	}
+	all, _ := pids()
+	for _, pid := range all {
+		if time.Now().After(until) {
+			break
+		}
+		if has, _ := hasOpen(pid, links); has {
+			return pid
+		}
+	}
+	return 0
+}
+
+// socketsInTheWay gives the sockets that are bound to the port, on the address
+// or one that includes it, as links of descriptors. Connections count only where
+// nobody listens: a server's may be thousands, and tell no more than it does.
+func socketsInTheWay(addr netip.Addr, port int, protocol string) map[string]bool {
+	bound, connected := map[string]bool{}, map[string]bool{}
+	for _, table := range []string{protocol, protocol + "6"} {
+		for _, s := range readSockets("/proc/net/" + table) {
+			switch {
+			case s.inode == 0 || s.port != port || !overlaps(s.addr, addr):
+			case protocol == "tcp" && s.state != tcpListen:
+				connected[socketLink(s.inode)] = true
+			default:
+				bound[socketLink(s.inode)] = true
+			}
+		}
+	}
+	if len(bound) == 0 {
+		return connected
+	}
+	return bound
+}
+
+// readSockets reads a table of /proc/net (proc_pid_net(5)).
+func readSockets(table string) []socketLine {
 	f, err := os.Open(table)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
-	var listening, others []uint64
+	var out []socketLine
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		s, ok := parseSocketLine(lines.Text())
-		if !ok || s.inode == 0 || s.port != port || !overlaps(s.addr, addr) {
-			continue
-		}
-		if protocol == "tcp" && s.state == tcpListen {
-			listening = append(listening, s.inode)
-		} else {
-			others = append(others, s.inode)
+		if s, ok := parseSocketLine(lines.Text()); ok {
+			out = append(out, s)
 		}
 	}
-	return append(listening, others...)
+	return out
 }
 
 // tcpListen is TCP_LISTEN of the kernel's tcp_states.h.

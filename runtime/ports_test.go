@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,6 +74,94 @@ func TestPortFreeNamesTheHolder(t *testing.T) {
 		case !strings.Contains(err.Error(), program(os.Getpid())) || !strings.Contains(err.Error(), itoa(os.Getpid())):
 			t.Errorf("%+v: the holder is not named: %v", c, err)
 		}
+	}
+}
+
+// adrift gives sockets to nobody: they stay open, in a message that is not read.
+func adrift(t *testing.T, files ...*os.File) {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	t.Cleanup(func() { unix.Close(pair[0]); unix.Close(pair[1]) })
+	var fds []int
+	for _, f := range files {
+		fds = append(fds, int(f.Fd()))
+	}
+	must(t, unix.Sendmsg(pair[0], []byte{0}, unix.UnixRights(fds...), nil, 0))
+	for _, f := range files {
+		must(t, f.Close())
+	}
+}
+
+// fileOf closes a socket of package net and gives a descriptor of it.
+func fileOf(t *testing.T, socket interface {
+	File() (*os.File, error)
+	Close() error
+}) *os.File {
+	t.Helper()
+	f, err := socket.File()
+	must(t, err)
+	must(t, socket.Close())
+	return f
+}
+
+// TestPortHolderIsLookedForOnce: a holder that cannot be seen costs one look at
+// the processes, however many connections it has.
+func TestPortHolderIsLookedForOnce(t *testing.T) {
+	looks := func(connections int) (allocations float64) {
+		server, err := net.Listen("tcp4", "127.0.0.1:0")
+		must(t, err)
+		port := server.Addr().(*net.TCPAddr).Port
+		var files []*os.File
+		for range connections {
+			client, err := net.Dial("tcp4", server.Addr().String())
+			must(t, err)
+			defer client.Close()
+			accepted, err := server.Accept()
+			must(t, err)
+			files = append(files, fileOf(t, accepted.(*net.TCPConn)))
+		}
+		adrift(t, append(files, fileOf(t, server.(*net.TCPListener)))...)
+		return testing.AllocsPerRun(1, func() {
+			var taken *PortError
+			if err := PortFree("", port, []string{"tcp"}); !errors.As(err, &taken) || taken.PID != 0 || !errors.Is(err, unix.EADDRINUSE) {
+				t.Errorf("the holder cannot be seen: %v", err)
+			}
+		})
+	}
+	if few, many := looks(1), looks(60); many > 5*few {
+		t.Errorf("%v allocations with a connection, %v with sixty", few, many)
+	}
+}
+
+// TestConnectionsWithoutAListener: they keep others off a port, too, and are
+// somebody's.
+func TestConnectionsWithoutAListener(t *testing.T) {
+	t.Parallel()
+	server, err := net.Listen("tcp4", "127.0.0.1:0")
+	must(t, err)
+	defer server.Close()
+	client, err := net.Dial("tcp4", server.Addr().String())
+	must(t, err)
+	defer client.Close()
+	var taken *PortError
+	err = PortFree("127.0.0.1", client.LocalAddr().(*net.TCPAddr).Port, []string{"tcp"})
+	if !errors.As(err, &taken) || taken.PID != os.Getpid() {
+		t.Errorf("not told: %v", err)
+	}
+}
+
+func TestWhoHasIsBounded(t *testing.T) {
+	t.Parallel()
+	null, err := os.Open(os.DevNull)
+	must(t, err)
+	defer null.Close()
+	links := map[string]bool{os.DevNull: true}
+	if pid := whoHas(links, time.Now().Add(holderPatience)); pid == 0 {
+		t.Error("nobody has it, not even this process")
+	}
+	if pid := whoHas(links, time.Now().Add(-time.Second)); pid != 0 {
+		t.Errorf("%d was found after the time was up", pid)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 
 // holders lists the processes but this one that have the socket open.
 func holders(socketInode uint64) ([]int, error) {
-	want := fmt.Sprintf("socket:[%d]", socketInode)
+	want := map[string]bool{socketLink(socketInode): true}
 	all, err := pids()
 	if err != nil {
 		return nil, err
@@ -34,9 +34,12 @@ func holders(socketInode uint64) ([]int, error) {
 	return out, nil
 }
 
-// hasOpen says whether a descriptor of the process points to the link text. A
+// socketLink is what the descriptors of a socket point to in /proc.
+func socketLink(inode uint64) string { return fmt.Sprintf("socket:[%d]", inode) }
+
+// hasOpen says whether a descriptor of the process points to one of the links. A
 // process that may not be looked into, or that ends meanwhile, has none.
-func hasOpen(pid int, link string) (bool, error) {
+func hasOpen(pid int, links map[string]bool) (bool, error) {
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
 	f, err := os.Open(dir)
 	if err != nil {
@@ -46,7 +49,7 @@ func hasOpen(pid int, link string) (bool, error) {
 	names, err := f.Readdirnames(-1)
 	has := slices.ContainsFunc(names, func(name string) bool {
 		target, err := os.Readlink(filepath.Join(dir, name))
-		return err == nil && target == link
+		return err == nil && links[target]
 	})
 	return has, scarcity(err)
 }
