@@ -85,16 +85,9 @@ func ConsolePlaced(t *spec.Task) bool {
 }
 
 func hasDevice(t *spec.Task, driver string) bool {
-	args := t.Config.Args
-	for i, arg := range args {
-		if (arg == "-device" || arg == "--device") && i+1 < len(args) {
-			name, _, _ := strings.Cut(args[i+1], ",")
-			if strings.TrimPrefix(name, "driver=") == driver {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(t.ArgProperties("device", "driver"), func(device spec.Properties) bool {
+		return slices.Contains(device["driver"], driver)
+	})
 }
 
 func (c CommandLine) machine() []string {
@@ -171,36 +164,33 @@ func (c CommandLine) sandbox() []string {
 	return []string{"-sandbox", sandboxAll}
 }
 
-// spawns says whether the operator's args have QEMU run a script or helper to
-// set up a network interface, as bridge always does, and tap by default. Under
+// spawns says whether the operator's args have QEMU run a program of the host
+// for a network: to set up an interface, as bridge always does and tap by
+// default, to be the network, or to serve what a guest asks for. Under
 // spawn=deny the kernel kills QEMU for it (SIGSYS, tried on 7.2) without a word.
 func spawns(t *spec.Task) bool {
-	args := t.Config.Args
-	for i, arg := range args {
-		switch arg {
-		case "-netdev", "-nic", "-net", "--netdev", "--nic", "--net":
-			if i+1 < len(args) && spawnsFor(args[i+1]) {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc([]string{"netdev", "nic", "net"}, func(option string) bool {
+		return slices.ContainsFunc(t.ArgProperties(option, "type"), spawnsFor)
+	})
 }
 
-// spawnsFor judges one network backend.
-func spawnsFor(backend string) bool {
-	fields := strings.Split(backend, ",")
-	switch strings.TrimPrefix(fields[0], "type=") {
-	case "bridge":
-		return true
-	case "tap":
-		ready := slices.ContainsFunc(fields, func(field string) bool {
-			return strings.HasPrefix(field, "fd=") || strings.HasPrefix(field, "fds=")
-		})
-		silent := slices.Contains(fields, "script=no") && slices.Contains(fields, "downscript=no")
-		return !ready && !silent
-	}
-	return false
+// spawnsFor judges one network backend. Of a key with several values any counts:
+// the sandbox is better a little too wide than the machine's end.
+func spawnsFor(backend spec.Properties) bool {
+	return slices.ContainsFunc(backend["type"], func(kind string) bool {
+		switch kind {
+		case "bridge", "passt":
+			return true
+		case "tap":
+			ready := backend["fd"] != nil || backend["fds"] != nil
+			silent := slices.Contains(backend["script"], "no") && slices.Contains(backend["downscript"], "no")
+			return !ready && !silent
+		case "user":
+			runs := func(forward string) bool { return strings.Contains(forward, "-cmd:") }
+			return backend["smb"] != nil || slices.ContainsFunc(backend["guestfwd"], runs)
+		}
+		return false
+	})
 }
 
 func (c CommandLine) console() []string {

@@ -51,6 +51,14 @@ var argvCases = []argvCase{
 		c.Sandbox, c.Features.Sandbox = true, true
 		c.Task.Config.Args = []string{"-netdev", "tap,id=lan", "-device", "virtio-net-pci,netdev=lan"}
 	}, elsewhere: "needs a tap device"},
+	{name: "sandbox_own_tap_by_type", change: func(c *CommandLine) {
+		c.Sandbox, c.Features.Sandbox = true, true
+		c.Task.Config.Args = []string{"-netdev", "id=lan,type=tap,ifname=tap0", "-device", "virtio-net-pci,netdev=lan"}
+	}, elsewhere: "needs a tap device"},
+	{name: "sandbox_own_guestfwd", change: func(c *CommandLine) {
+		c.Sandbox, c.Features.Sandbox = true, true
+		c.Task.Config.Args = []string{"-nic", "user,guestfwd=tcp:10.0.2.100:80-cmd:/bin/cat"}
+	}},
 	{name: "kvm", change: func(c *CommandLine) { c.Task.Config.Accelerator = "kvm" }, elsewhere: "needs KVM"},
 	{name: "kvm_own_cpu", elsewhere: "needs KVM", change: func(c *CommandLine) {
 		c.Task.Config.Accelerator = "kvm"
@@ -162,7 +170,10 @@ func TestConsolePlaced(t *testing.T) {
 		{[]string{"--serial", "none"}, true},
 		{[]string{"-device", "isa-serial,chardev=c"}, true},
 		{[]string{"-device", "driver=isa-serial"}, true},
+		{[]string{"-device", "chardev=c,driver=isa-serial"}, true},
+		{[]string{"-device", `{"driver":"isa-serial","chardev":"c"}`}, true},
 		{[]string{"-device", "isa-serial-multi"}, false},
+		{[]string{"-append", "-device", "isa-serial"}, false},
 		{[]string{"-device"}, false},
 	} {
 		if got := ConsolePlaced(&spec.Task{Config: spec.Config{Args: c.args}}); got != c.want {
@@ -184,6 +195,16 @@ func TestSpawns(t *testing.T) {
 		{[]string{"-netdev", "tap,id=n,fd=9"}, false},
 		{[]string{"-netdev", "type=bridge,id=n,br=br0"}, true},
 		{[]string{"-nic", "bridge"}, true},
+		{[]string{"-netdev", "id=n,type=tap,ifname=tap0"}, true},
+		{[]string{"-netdev", `{"type":"tap","id":"n","ifname":"tap0"}`}, true},
+		{[]string{"-netdev", `{"type":"tap","id":"n","script":"no","downscript":"no"}`}, false},
+		{[]string{"-netdev", "passt,id=n"}, true},
+		{[]string{"-netdev", "user,id=n,guestfwd=tcp:10.0.2.100:80-cmd:/bin/cat"}, true},
+		{[]string{"-net", "user,hostname=x,guestfwd=tcp:10.0.2.101:80-tcp:127.0.0.1:80,guestfwd=tcp:10.0.2.100:80-cmd:/bin/cat"}, true},
+		{[]string{"-netdev", "user,id=n,guestfwd=tcp:10.0.2.100:80-chardev:c"}, false},
+		{[]string{"-netdev", `{"type":"user","id":"n","guestfwd":[{"str":"tcp:10.0.2.100:80-cmd:/bin/cat"}]}`}, true},
+		{[]string{"-nic", "user,smb=/srv/share"}, true},
+		{[]string{"-netdev", "user,id=n,dnssearch=a,,type=tap"}, false},
 		{[]string{"-device", "tap"}, false},
 		{[]string{"-netdev"}, false},
 	} {

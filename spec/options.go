@@ -1,6 +1,10 @@
 package spec
 
-import "strings"
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
 
 // valueOptions are the options of QEMU that take the next word as their value,
 // whatever it looks like: those that the parser of QEMU 7.2 was seen to give
@@ -70,4 +74,42 @@ func optionName(arg string) (string, bool) {
 		return "", false
 	}
 	return strings.TrimPrefix(arg[1:], "-"), true
+}
+
+// Properties are the keys of an option's value. QEMU takes the last value of a
+// key that is there more than once, or all.
+type Properties map[string][]string
+
+// ArgProperties gives what the operator's args say in each use of an option
+// whose values are keys and values, or JSON. implied is the key of a first part
+// that has none.
+func (t *Task) ArgProperties(option, implied string) []Properties {
+	var out []Properties
+	for _, o := range splitArgs(t.Config.Args) {
+		if o.name == option && o.hasValue {
+			out = append(out, readProperties(o.value, implied))
+		}
+	}
+	return out
+}
+
+func readProperties(text, implied string) Properties {
+	out := Properties{}
+	if strings.HasPrefix(text, "{") {
+		var object map[string]any
+		if json.Unmarshal([]byte(text), &object) == nil { // else QEMU's to refuse
+			for key, value := range object {
+				out[key] = []string{fmt.Sprint(value)}
+			}
+		}
+		return out
+	}
+	for i, part := range splitOptions(text) {
+		key, value, assigned := strings.Cut(part, "=")
+		if !assigned && i == 0 {
+			key, value = implied, part
+		}
+		out[key] = append(out[key], value)
+	}
+	return out
 }
