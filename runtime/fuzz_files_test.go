@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,8 +26,8 @@ func FuzzRotate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, log []byte, limit uint16) {
 		must(t, os.WriteFile(path, log, 0o600))
 		must(t, remove(path+previousSuffix))
-		file := logFile{path: path, limit: int64(limit)}
-		_, err := file.check()
+		file := logFile{path: path, most: math.MaxInt64}
+		_, err := file.check(int64(limit))
 		must(t, err)
 		now, err := os.ReadFile(path)
 		must(t, err)

@@ -64,8 +64,9 @@ type life struct {
 }
 
 func (m *machine) newLife(p *Process) *life {
+	limit := func() int64 { return m.rt.tuning.Load().LogMaxSize }
 	return &life{
-		process: p, logs: newLogWatch(m.rt.layout, m.name, m.rt.tuning.Load().LogMaxSize),
+		process: p, logs: newLogWatch(m.rt.layout, m.name, limit),
 		probe: make(chan struct{}, 1), over: make(chan struct{}), changed: make(chan struct{}),
 		// Hundreds that were adopted at once need not be asked at once; but those
 		// that are wake the daemon once.

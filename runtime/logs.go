@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"time"
 )
@@ -28,24 +29,27 @@ const (
 
 // logFile is a log that QEMU appends to.
 type logFile struct {
-	path  string
-	limit int64
-	size  int64
+	path string
+	// most limits the file, whatever the limit of all is.
+	most int64
+	size int64
 }
 
 // logWatch keeps the logs of one process below their limits. It has no
 // goroutine and no timer of its own: the runtime's keeper asks it.
 type logWatch struct {
-	files    []logFile
+	files []logFile
+	// limit gives the limit that counts now.
+	limit    func() int64
 	next     time.Time
 	interval time.Duration
 }
 
-func newLogWatch(layout Layout, task string, limit int64) *logWatch {
-	return &logWatch{interval: logIntervalBusy, files: []logFile{
-		{path: layout.ConsoleLog(task), limit: limit},
-		{path: layout.QEMULog(task), limit: limit},
-		{path: layout.QMPLog(task), limit: min(limit, qmpLogMaxSize)},
+func newLogWatch(layout Layout, task string, limit func() int64) *logWatch {
+	return &logWatch{interval: logIntervalBusy, limit: limit, files: []logFile{
+		{path: layout.ConsoleLog(task), most: math.MaxInt64},
+		{path: layout.QEMULog(task), most: math.MaxInt64},
+		{path: layout.QMPLog(task), most: qmpLogMaxSize},
 	}}
 }
 
@@ -58,7 +62,7 @@ func (w *logWatch) check(now time.Time) (due time.Time, err error) {
 	grew := false
 	var errs []error
 	for i := range w.files {
-		grown, err := w.files[i].check()
+		grown, err := w.files[i].check(w.limit())
 		grew = grew || grown
 		errs = append(errs, err)
 	}
@@ -78,7 +82,7 @@ func (w *logWatch) due() time.Time {
 	return time.Time{}
 }
 
-func (f *logFile) check() (grew bool, err error) {
+func (f *logFile) check(limit int64) (grew bool, err error) {
 	info, err := os.Stat(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -88,11 +92,11 @@ func (f *logFile) check() (grew bool, err error) {
 	}
 	grew = info.Size() != f.size
 	f.size = info.Size()
-	if f.size <= f.limit {
+	if limit = min(limit, f.most); f.size <= limit {
 		return grew, nil
 	}
 	f.size = 0
-	return true, rotateLog(f.path, f.limit)
+	return true, rotateLog(f.path, limit)
 }
 
 // rotateLog copies the last limit bytes of a log to its predecessor and

@@ -3,6 +3,7 @@ package runtime
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,10 +25,10 @@ func TestRotateLog(t *testing.T) {
 			must(t, err)
 		}
 	}
-	f := logFile{path: path, limit: 800}
+	f := logFile{path: path, most: 800}
 	check := func(grew bool, size, previous int) {
 		t.Helper()
-		got, err := f.check()
+		got, err := f.check(math.MaxInt64)
 		must(t, err)
 		now, before := sizeOf(t, path), sizeOf(t, path+previousSuffix)
 		if got != grew || now != size || before != previous {
@@ -47,7 +48,7 @@ func TestRotateLog(t *testing.T) {
 	write(160, 400)
 	check(true, 0, 800)
 	must(t, os.Remove(path))
-	check2, err := f.check()
+	check2, err := f.check(math.MaxInt64)
 	if check2 || err != nil {
 		t.Errorf("a log that is not there: %v, %v", check2, err)
 	}
@@ -84,7 +85,7 @@ func TestLogWatchIsCheap(t *testing.T) {
 	t.Parallel()
 	layout := Layout{State: t.TempDir(), Run: t.TempDir()}
 	must(t, layout.PrepareTask("vm"))
-	w := newLogWatch(layout, "vm", 1000)
+	w := newLogWatch(layout, "vm", func() int64 { return 1000 })
 	now, looks := time.Unix(0, 0), 0
 	for second := range 60 {
 		due := !now.Before(w.next)
@@ -100,6 +101,26 @@ func TestLogWatchIsCheap(t *testing.T) {
 	}
 	if looks < 10 || looks > 20 {
 		t.Errorf("looked %d times within a minute", looks)
+	}
+}
+
+// TestLogLimitChanges: log_max_size may be another one when the configuration is
+// read again, and counts for the logs of VMs that run.
+func TestLogLimitChanges(t *testing.T) {
+	t.Parallel()
+	layout := Layout{State: t.TempDir(), Run: t.TempDir()}
+	must(t, layout.PrepareTask("vm"))
+	limit := int64(1000)
+	w := newLogWatch(layout, "vm", func() int64 { return limit })
+	path := layout.ConsoleLog("vm")
+	must(t, os.WriteFile(path, make([]byte, 500), 0o600))
+	for i, want := range []struct{ limit, size, previous int }{{1000, 500, -1}, {100, 0, 100}} {
+		limit = int64(want.limit)
+		_, err := w.check(time.Unix(int64(i)*60, 0))
+		must(t, err)
+		if now, before := sizeOf(t, path), sizeOf(t, path+previousSuffix); now != want.size || before != want.previous {
+			t.Errorf("limit %d: %d bytes and %d before", limit, now, before)
+		}
 	}
 }
 

@@ -1,15 +1,17 @@
 package runtime
 
-// Tuning is what may be changed while a Runtime runs: it counts for what is
-// started from then on. Zero values mean the defaults that Options name.
+// Tuning is what may be changed while a Runtime runs. Zero values mean the
+// defaults that Options name.
 type Tuning struct {
+	// LogMaxSize counts for all logs at once, the rest for what is started from
+	// then on.
 	LogMaxSize   int64
 	Sandbox      bool
 	DynamicPorts PortRange
 }
 
-// Tune changes what new starts go by. No VM that runs is touched, and no port
-// that was given is taken away.
+// Tune changes what new starts go by, and how large logs may grow. No VM that
+// runs is touched, and no port that was given is taken away.
 func (r *Runtime) Tune(t Tuning) {
 	t = t.withDefaults()
 	r.tuning.Store(&t)
