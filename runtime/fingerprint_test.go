@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -188,6 +189,36 @@ func TestFingerprintRefuses(t *testing.T) {
 		} else if strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: not one sentence: %q", name, err)
 		}
+	}
+}
+
+// TestProbeLeavesNothing: what a wrapper script began ends with the probe,
+// whether the emulator answered, did not, or gave nonsense.
+func TestProbeLeavesNothing(t *testing.T) {
+	qemu, err := exec.LookPath("qemu-system-x86_64")
+	must(t, err)
+	sleep, err := exec.LookPath("sleep")
+	must(t, err)
+	for name, rest := range map[string]string{
+		"qemu-system-answers": "exec " + qemu + ` "$@"`,
+		"qemu-system-closes":  "exec 3>&-\nwait",
+		"qemu-system-lies":    "echo nonsense >&3\nwait",
+	} {
+		mark := filepath.Join(t.TempDir(), "helper")
+		onPath(t, map[string]string{name: fmt.Sprintf("%s 600 3>&- &\necho $! > %s\n%s\n", sleep, mark, rest)})
+		if _, err := newTestFingerprint("").Emulator(name); (err == nil) != (name == "qemu-system-answers") {
+			t.Errorf("%s: %v", name, err)
+		}
+		raw, err := os.ReadFile(mark)
+		must(t, err)
+		pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+		must(t, err)
+		eventually(t, name+": its helper is gone", func() error {
+			if argv := cmdline(pid); len(argv) > 0 { // a zombie has none
+				return fmt.Errorf("%d runs: %q", pid, argv)
+			}
+			return nil
+		})
 	}
 }
 

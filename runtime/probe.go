@@ -49,16 +49,13 @@ func probe(ctx context.Context, path string) (answer, error) {
 	}
 	defer conn.Close()
 	var words bytes.Buffer
-	cmd := exec.CommandContext(ctx, path, "-machine", "none", "-nodefaults", "-no-user-config", "-display", "none",
+	cmd := exec.Command(path, "-machine", "none", "-nodefaults", "-no-user-config", "-display", "none",
 		"-chardev", "socket,id=probe,fd=3", "-mon", "chardev=probe,mode=control")
 	cmd.Dir, cmd.Env = "/", CleanEnv(os.Environ(), &spec.Task{}, Layout{}, nil)
 	cmd.Stdout, cmd.Stderr = &words, &words
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.WaitDelay = time.Second // a helper of its own may hold its output open
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
-	// A wrapper script goes with what it runs. Nobody has waited for it yet, so
-	// its pid is still its group's.
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	err = cmd.Start()
 	theirs.Close() // ours alone would keep the connection open after its death
 	if err != nil {
@@ -66,9 +63,9 @@ func probe(ctx context.Context, path string) (answer, error) {
 	}
 	out, asked := interview(ctx, conn)
 	conn.Close()
-	if asked != nil {
-		cancel()
-	}
+	// A wrapper script goes with what it runs. Nobody has waited for it yet, so
+	// its pid is still its group's.
+	_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
 	if err := cmd.Wait(); asked != nil {
 		return answer{}, probeError(asked, err, words.String())
 	}
