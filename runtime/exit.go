@@ -66,7 +66,7 @@ func (e Evidence) cause() string {
 	case e.climbed(RungAgent):
 		return CauseStopped
 	case e.signal() != 0:
-		return CauseKilled // its last words tell what QMP's log lost
+		return causeOfOthers(e.signal()) // its last words tell what QMP's log lost
 	case e.Status.Known && !e.Answered && !e.Spoke:
 		return CauseLaunchFailed // e.g. args that only make QEMU print a list
 	}
@@ -80,7 +80,15 @@ func (e Evidence) causeOfSignal() string {
 	case e.Status.Signal == unix.SIGKILL && e.climbed(RungSIGKILL),
 		e.Status.Signal == unix.SIGTERM && e.climbed(RungSIGTERM):
 		return CauseStopped
-	case e.Status.Signal == unix.SIGKILL, e.Status.Signal == unix.SIGTERM:
+	}
+	return causeOfOthers(e.Status.Signal)
+}
+
+// causeOfOthers is for a signal that is not ours. Only two are how somebody ends
+// a process on purpose; a SIGINT or SIGHUP that QEMU obeys is an accident like
+// any other.
+func causeOfOthers(signal unix.Signal) string {
+	if signal == unix.SIGKILL || signal == unix.SIGTERM {
 		return CauseKilled
 	}
 	return CauseCrashed
@@ -98,7 +106,7 @@ func (e Evidence) causeOfShutdown() string {
 	case reasonPanic:
 		return CauseGuestPanic
 	case reasonSignal:
-		return e.stoppedOr(RungSIGTERM, CauseKilled)
+		return e.stoppedOr(RungSIGTERM, causeOfOthers(e.signal()))
 	case reasonQuit, reasonUI:
 		return CauseStopped // somebody's, by a monitor or a window of their own
 	case reasonHostError:
