@@ -2,6 +2,7 @@ package spec
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 )
 
@@ -123,6 +124,7 @@ func Differences(applied, wanted *Task) []Difference {
 		if f.show != nil {
 			from, to = f.show(from, to)
 		}
+		from, to = notNil(from), notNil(to)
 		d := Difference{Field: f.name, From: from, To: to, Price: f.price, Reason: f.reason, Policy: f.policy}
 		if f.idle != nil {
 			if why := f.idle(applied, wanted); why != "" {
@@ -132,6 +134,18 @@ func Differences(applied, wanted *Task) []Difference {
 		out = append(out, d)
 	}
 	return out
+}
+
+// notNil is an empty list or map for one that is absent, which JSON would have as
+// null: whoever reads it expects the field's type.
+func notNil(v any) any {
+	switch r := reflect.ValueOf(v); {
+	case r.Kind() == reflect.Slice && r.IsNil():
+		return reflect.MakeSlice(r.Type(), 0, 0).Interface()
+	case r.Kind() == reflect.Map && r.IsNil():
+		return reflect.MakeMap(r.Type()).Interface()
+	}
+	return v
 }
 
 func sameValue[T comparable](a, b any) bool { return a.(T) == b.(T) }

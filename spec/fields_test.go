@@ -36,7 +36,7 @@ func TestDifferences(t *testing.T) {
 		{"state is no difference of the machine", func(t *Task) { t.State = StateStopped }, nil},
 		{"memory", func(t *Task) { t.Resources.MemoryMiB = 1024 }, []string{`resources.memory restart 512 1024`}},
 		{"several, sorted", func(t *Task) { t.UUID = "v"; t.Config.Args = nil; t.Resources.Cores = 2; t.KillTimeout = 5e9 },
-			[]string{`config.args restart ["-a","-b"] null`, `kill_timeout live "1m0s" "5s" policy`, `resources.cores restart 1 2`, `uuid restart "u" "v"`}},
+			[]string{`config.args restart ["-a","-b"] []`, `kill_timeout live "1m0s" "5s" policy`, `resources.cores restart 1 2`, `uuid restart "u" "v"`}},
 		{"order of arguments", func(t *Task) { t.Config.Args = []string{"-b", "-a"} }, []string{`config.args restart ["-a","-b"] ["-b","-a"]`}},
 		{"order without meaning", func(t *Task) {
 			t.Hosts, t.DependsOn = []string{"g*", "h*"}, []string{"cache", "db"}
@@ -54,7 +54,7 @@ func TestDifferences(t *testing.T) {
 			t.Resources.Ports[0].Static, t.Resources.Ports[0].Protocols = 8080, []string{"udp"}
 			t.Resources.Ports = t.Resources.Ports[:1]
 			t.Config.PortMap = nil
-		}, []string{`config.port_map restart {"ssh":22} null`,
+		}, []string{`config.port_map restart {"ssh":22} {}`,
 			`resources.network.port restart [{"label":"http","protocols":["tcp","udp"]},{"label":"ssh","static":2222,"host_ip":"127.0.0.1","protocols":["tcp"]}]` +
 				` [{"label":"http","static":8080,"protocols":["udp"]}]`}},
 		{"a port comes to be forwarded", func(t *Task) { t.Config.PortMap = map[string]int{"http": 80, "ssh": 22} },
@@ -73,7 +73,7 @@ func TestDifferences(t *testing.T) {
 			[]string{`env restart {"A":"(hidden)"} {"A":"(hidden)","C":"(hidden)"}`}},
 		{"format given or detected", func(t *Task) { t.Config.ImageFormat = "" }, []string{`config.image_format restart "raw" ""`}},
 		{"policy", func(t *Task) { t.Restart.Mode = ModeFail; t.Meta = nil; t.Config.GracefulShutdown = false },
-			[]string{`config.graceful_shutdown live true false policy`, `meta live {"m":"1"} null policy`, `restart.mode live "delay" "fail" policy`}},
+			[]string{`config.graceful_shutdown live true false policy`, `meta live {"m":"1"} {} policy`, `restart.mode live "delay" "fail" policy`}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -108,6 +108,21 @@ func TestEmptyIsAbsent(t *testing.T) {
 	}
 	if got := Differences(empty, &Task{}); got != nil {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestAbsentIsWrittenAsEmpty: no reader of JSON has to know that a list or map may
+// be null.
+func TestAbsentIsWrittenAsEmpty(t *testing.T) {
+	full, bare := base(), &Task{}
+	for _, differences := range [][]Difference{Differences(full, bare), Differences(bare, full)} {
+		for _, d := range differences {
+			from, _ := json.Marshal(d.From)
+			to, _ := json.Marshal(d.To)
+			if string(from) == "null" || string(to) == "null" {
+				t.Errorf("%s: from %s to %s", d.Field, from, to)
+			}
+		}
 	}
 }
 
