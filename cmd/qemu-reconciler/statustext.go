@@ -100,7 +100,9 @@ func fileDiagnostics(files []reconcile.FileStatus) []spec.Diagnostic {
 }
 
 // only narrows a status to one task; false when there is no such task. What it
-// says about convergence and files is then about that task and its file alone.
+// says about convergence and files is then about that task and its file alone. A
+// directory that cannot be read, or a file that is being written, may have more
+// in it for the task than is known.
 func only(st reconcile.Status, name string) (reconcile.Status, bool) {
 	for _, t := range st.Tasks {
 		if t.Name != name {
@@ -108,10 +110,10 @@ func only(st reconcile.Status, name string) (reconcile.Status, bool) {
 		}
 		out := st
 		out.Tasks = []reconcile.TaskStatus{t}
-		out.Converged = t.Converged
+		out.Converged = t.Converged && st.DirError == ""
 		out.Files, out.HeldRemovals, out.Unsettled = []reconcile.FileStatus{}, []string{}, nil
 		if slices.Contains(st.Unsettled, t.File) {
-			out.Unsettled = []string{t.File}
+			out.Unsettled, out.Converged = []string{t.File}, false
 		}
 		for _, f := range st.Files {
 			if f.Path == t.File {

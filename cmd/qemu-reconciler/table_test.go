@@ -146,6 +146,17 @@ func TestOnlyJudgesTheTaskAlone(t *testing.T) {
 	if web, _ := only(st, "web"); web.Converged || len(web.Files) != 1 {
 		t.Errorf("its own broken file does not count: %+v", web)
 	}
+	for what, other := range map[string]reconcile.Status{
+		"its file is being written":    {Tasks: st.Tasks, Unsettled: []string{"new.hcl", "bad.hcl"}},
+		"the directory cannot be read": {Tasks: st.Tasks, DirError: "no such directory"},
+	} {
+		if web, _ := only(other, "web"); web.Converged {
+			t.Errorf("%s: %+v", what, web)
+		}
+	}
+	if web, _ := only(reconcile.Status{Tasks: st.Tasks, Unsettled: []string{"new.hcl"}}, "web"); !web.Converged {
+		t.Errorf("another file is being written: %+v", web)
+	}
 	if _, ok := only(st, "we"); ok {
 		t.Error("a prefix was taken for a name")
 	}
