@@ -42,9 +42,10 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 		newTaskCommand(a, verbStart), newTaskCommand(a, verbStop), newTaskCommand(a, verbRestart),
 		newApproveCommand(a), newVersionCommand(a), newCompletionCommand(a),
 	)
-	root.SetHelpCommand(newHelpCommand(root))
+	help := newHelpCommand(root) // cobra makes it one of the commands later
+	root.SetHelpCommand(help)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd: cmd, err: err} })
-	for _, cmd := range root.Commands() {
+	for _, cmd := range append(root.Commands(), help) {
 		argumentsAreUsage(cmd)
 	}
 	return root
