@@ -168,7 +168,7 @@ func TestFaultIsContained(t *testing.T) {
 	m.record = nil // the next look at it panics
 	m.mu.Unlock()
 	l.currentProbe("vm") <- struct{}{}
-	await(t, session.Done(), "end of the session that had the fault")
+	await(t, session.done, "end of the session that had the fault")
 	m.mu.Lock()
 	m.record = record
 	m.mu.Unlock()

@@ -94,11 +94,8 @@ func (m *Monitor) negotiate(ctx context.Context) error {
 func (m *Monitor) Version() string { return m.version }
 
 // Events gives QEMU's events in their order, and is closed after the last one.
-// A receiver that is slow loses none of the vital ones: see Event.Count.
+// A receiver that is slow misses no kind of the vital ones.
 func (m *Monitor) Events() <-chan Event { return m.events }
-
-// Done is closed when the session has ended. Events may still be waiting.
-func (m *Monitor) Done() <-chan struct{} { return m.done }
 
 // Err says why the session ended: io.EOF when QEMU left, ErrMonitorClosed
 // after Close, nil while it lasts.
@@ -237,7 +234,7 @@ func (m *Monitor) write(ctx context.Context, line []byte) error {
 
 // decodeEvent gives an event its typed data.
 func decodeEvent(msg message) Event {
-	e := Event{Name: msg.Event, At: time.Now(), Count: 1}
+	e := Event{Name: msg.Event, At: time.Now()}
 	// QEMU writes -1 where its clock failed.
 	if t := msg.Timestamp; t.Seconds > 0 {
 		e.At = time.Unix(t.Seconds, t.Microseconds*1000)
@@ -251,10 +248,6 @@ func decodeEvent(msg message) Event {
 		e.Data = typed(raw, ShutdownEvent{At: e.At})
 	case QMPReset:
 		e.Data = typed(raw, ResetEvent{})
-	case QMPBlockIOError:
-		e.Data = typed(raw, BlockIOErrorEvent{})
-	case QMPGuestPanicked:
-		e.Data = typed(raw, GuestPanickedEvent{})
 	default:
 		e.Data = raw
 	}

@@ -93,7 +93,7 @@ func TestMonitorOfStoppedQEMU(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	}
-	if await(t, m.Done(), "end of a session with half a command"); m.Err() == nil || errors.Is(m.Err(), io.EOF) {
+	if await(t, m.done, "end of a session with half a command"); m.Err() == nil || errors.Is(m.Err(), io.EOF) {
 		t.Errorf("the session ended with %v", m.Err())
 	}
 }
@@ -148,7 +148,7 @@ func TestMonitorMatchesReplies(t *testing.T) {
 			})
 		}
 		callers.Wait()
-		if e := <-m.Events(); e.Name != QMPStop || e.Count != 1 || e.Data != nil || !e.At.Equal(time.Now()) {
+		if e := <-m.Events(); e.Name != QMPStop || e.Data != nil || !e.At.Equal(time.Now()) {
 			t.Errorf("event %+v", e)
 		}
 	})
@@ -189,7 +189,7 @@ func TestMonitorEndsWith(t *testing.T) {
 				fmt.Fprint(conn, c.said)
 				conn.Close()
 			}, func(t *testing.T, m *Monitor) {
-				<-m.Done()
+				<-m.done
 				if err := m.Err(); err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("error %v, want %q", err, c.want)
 				}
@@ -253,7 +253,7 @@ func TestMonitorResetByPeerIsAnEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	far.Close()
-	if await(t, m.Done(), "end of session"); m.Err() != io.EOF {
+	if await(t, m.done, "end of session"); m.Err() != io.EOF {
 		t.Errorf("ended with %v", m.Err())
 	}
 	if e := await(t, m.Events(), "last event"); e.Name != QMPShutdown {
@@ -275,15 +275,14 @@ func TestMonitorFloodOfEvents(t *testing.T) {
 		fmt.Fprint(conn, `{"event":"STOP"}`+"\n"+`{"event":"SHUTDOWN","data":{"guest":false,"reason":"host-signal"}}`+"\n")
 		conn.Close()
 	}, func(t *testing.T, m *Monitor) {
-		<-m.Done()
-		count, last, received := map[string]int{}, map[string]int{}, 0
+		<-m.done
+		last, received := map[string]int{}, 0
 		for e := range m.Events() {
 			received++
-			count[e.Name] += e.Count
 			last[e.Name] = received
 		}
-		if count[QMPReset] != resets || count[QMPStop] != resets/100+1 || count[QMPShutdown] != 1 {
-			t.Errorf("counted %v", count)
+		if last[QMPReset] == 0 || last[QMPStop] == 0 || last[QMPResume] == 0 {
+			t.Errorf("a kind was lost: %v", last)
 		}
 		if received > maxWaitingEvents+8 {
 			t.Errorf("%d events were kept", received)
@@ -299,16 +298,13 @@ func TestEventData(t *testing.T) {
 	for text, want := range map[string]any{
 		`"event":"RESET","data":{"guest":true,"reason":"guest-reset","new":1}`: ResetEvent{Guest: true, Reason: reasonReset},
 		`"event":"SHUTDOWN","data":{"guest":false,"reason":"host-signal"}`:     ShutdownEvent{Reason: reasonSignal, At: at},
-		`"event":"BLOCK_IO_ERROR","data":{"device":"image0","node-name":"#block1","operation":"write","action":"stop","nospace":true,"reason":"No space left on device"}`: BlockIOErrorEvent{
-			Device: "image0", Node: "#block1", Operation: "write", Action: "stop", NoSpace: true, Reason: "No space left on device"},
-		`"event":"GUEST_PANICKED","data":{"action":"poweroff","info":{"type":"hyper-v"}}`: GuestPanickedEvent{Action: "poweroff"},
-		`"event":"RESET","data":{"guest":"yes"}`:                                          map[string]any{"guest": "yes"},
-		`"event":"NEW","data":{"a":1.5}`:                                                  map[string]any{"a": 1.5},
-		`"event":"STOP"`:                                                                  nil,
+		`"event":"RESET","data":{"guest":"yes"}`:                               map[string]any{"guest": "yes"},
+		`"event":"NEW","data":{"a":1.5}`:                                       map[string]any{"a": 1.5},
+		`"event":"STOP"`:                                                       nil,
 	} {
 		var msg message
 		must(t, json.Unmarshal([]byte(`{"timestamp":{"seconds":1700000000,"microseconds":250000},`+text+`}`), &msg))
-		if diff := cmp.Diff(Event{Name: msg.Event, At: at, Count: 1, Data: want}, decodeEvent(msg)); diff != "" {
+		if diff := cmp.Diff(Event{Name: msg.Event, At: at, Data: want}, decodeEvent(msg)); diff != "" {
 			t.Errorf("%s: %s", text, diff)
 		}
 	}

@@ -9,27 +9,21 @@ import (
 // The names of events (QEMU QMP Reference Manual) that change what is known of
 // a VM.
 const (
-	QMPShutdown      = "SHUTDOWN"
-	QMPPowerdown     = "POWERDOWN"
-	QMPReset         = "RESET"
-	QMPStop          = "STOP"
-	QMPResume        = "RESUME"
-	QMPBlockIOError  = "BLOCK_IO_ERROR"
-	QMPGuestPanicked = "GUEST_PANICKED"
+	QMPShutdown = "SHUTDOWN"
+	QMPReset    = "RESET"
+	QMPStop     = "STOP"
+	QMPResume   = "RESUME"
 )
 
-// Event is one event of QEMU, or several alike.
+// Event is one event of QEMU, or the latest of several alike that came faster
+// than they were received.
 type Event struct {
 	Name string
-	// At is QEMU's own time of the latest; the time of its arrival when QEMU
-	// could not tell.
+	// At is QEMU's own time; the time of its arrival when QEMU could not tell.
 	At time.Time
-	// Count is how many events this one stands for: 1, or more when they came
-	// faster than they were received.
-	Count int
-	// Data is a ShutdownEvent, ResetEvent, BlockIOErrorEvent or
-	// GuestPanickedEvent by the name of the event; a map[string]any for other
-	// events and for data that does not have the known form; nil without data.
+	// Data is a ShutdownEvent or ResetEvent by the name of the event; a
+	// map[string]any for other events and for data that does not have the known
+	// form; nil without data.
 	Data any
 }
 
@@ -62,36 +56,16 @@ type ResetEvent struct {
 	Reason string `mapstructure:"reason"`
 }
 
-// BlockIOErrorEvent is an error of an image on the host.
-type BlockIOErrorEvent struct {
-	Device    string `mapstructure:"device"`
-	Node      string `mapstructure:"node-name"`
-	Operation string `mapstructure:"operation"`
-	// Action is "ignore", "report" to the guest, or "stop" the guest.
-	Action  string `mapstructure:"action"`
-	NoSpace bool   `mapstructure:"nospace"`
-	// Reason is the host's error text.
-	Reason string `mapstructure:"reason"`
-}
-
-// GuestPanickedEvent comes from a panic device in the guest.
-type GuestPanickedEvent struct {
-	Action string `mapstructure:"action"`
-}
-
 // maxWaitingEvents is how many events wait for a receiver that is busy.
 const maxWaitingEvents = 256
 
 // vitalEvents change what is known of a VM, so they are never dropped.
-var vitalEvents = map[string]bool{
-	QMPShutdown: true, QMPPowerdown: true, QMPReset: true, QMPStop: true,
-	QMPResume: true, QMPBlockIOError: true, QMPGuestPanicked: true,
-}
+var vitalEvents = map[string]bool{QMPShutdown: true, QMPReset: true, QMPStop: true, QMPResume: true}
 
 // eventQueue holds the events that wait for the receiver. A triple-faulting
-// guest resets many times a second and must not fill memory: an event like one
-// that waits takes its place at the end and counts it, so the order of the
-// latest of each kind (STOP before RESUME) is kept. When the queue is full,
+// guest resets many times a second and must not fill memory: an event takes the
+// place of one like it that waits, at the end, so the order of the latest of each
+// kind (STOP before RESUME) is kept. When the queue is full,
 // events of one name count as alike whatever their data, and new ones that are
 // not vital are dropped.
 type eventQueue struct{ waiting []Event }
@@ -100,7 +74,6 @@ func (q *eventQueue) push(e Event) {
 	full := len(q.waiting) >= maxWaitingEvents
 	for i, w := range q.waiting {
 		if w.Name == e.Name && (full || alike(w.Data, e.Data)) {
-			e.Count += w.Count
 			q.waiting = append(slices.Delete(q.waiting, i, i+1), e)
 			return
 		}

@@ -30,9 +30,6 @@ type Difference struct {
 	Price    Price
 	// Reason says why the change has that price.
 	Reason string
-	// Policy marks a field that concerns only the daemon: the machine is not
-	// touched, the new value is recorded.
-	Policy bool
 }
 
 // field is one row of the table: everything that is known of a field that can
@@ -44,7 +41,6 @@ type field struct {
 	same   func(a, b any) bool
 	price  Price
 	reason string
-	policy bool
 	// idle says why a difference is without effect on the machine after all,
 	// and only recorded; empty when it is not. Nil finds no such difference.
 	idle func(applied, wanted *Task) string
@@ -70,14 +66,14 @@ var fields = []field{
 	{name: "config.port_map", get: func(t *Task) any { return t.Config.PortMap }, same: sameMap[int], idle: sameForwards,
 		price: PriceRestart, reason: "forwarded ports are set when QEMU starts"},
 	{name: "depends_on", get: func(t *Task) any { return t.DependsOn }, same: sameWords,
-		price: PriceLive, reason: policyReason("the order of starts and stops"), policy: true},
+		price: PriceLive, reason: policyReason("the order of starts and stops")},
 	{name: "env", get: func(t *Task) any { return t.Env }, same: sameMap[string], show: mask,
 		price: PriceRestart, reason: "a process gets its environment when it starts"},
 	{name: "hosts", get: func(t *Task) any { return t.Hosts }, same: sameWords,
-		price: PriceLive, reason: policyReason("where the task runs"), policy: true},
+		price: PriceLive, reason: policyReason("where the task runs")},
 	policy("kill_timeout", "how the guest is stopped", func(t *Task) Duration { return t.KillTimeout }),
 	{name: "meta", get: func(t *Task) any { return t.Meta }, same: sameMap[string],
-		price: PriceLive, reason: policyReason("labels"), policy: true},
+		price: PriceLive, reason: policyReason("labels")},
 	policy("on_change", "when changes are applied", func(t *Task) string { return t.OnChange }),
 	policy("on_remove", "what a removal does", func(t *Task) string { return t.OnRemove }),
 	atStart("resources.cores", "the number of processors is set when QEMU starts", func(t *Task) int { return t.Resources.Cores }),
@@ -102,7 +98,7 @@ func atStart[T comparable](name, reason string, get func(*Task) T) field {
 // policy is a row for a plain value that only the daemon heeds.
 func policy[T comparable](name, concerns string, get func(*Task) T) field {
 	return field{name: name, get: func(t *Task) any { return get(t) }, same: sameValue[T],
-		price: PriceLive, reason: policyReason(concerns), policy: true}
+		price: PriceLive, reason: policyReason(concerns)}
 }
 
 func policyReason(concerns string) string {
@@ -125,10 +121,10 @@ func Differences(applied, wanted *Task) []Difference {
 			from, to = f.show(from, to)
 		}
 		from, to = notNil(from), notNil(to)
-		d := Difference{Field: f.name, From: from, To: to, Price: f.price, Reason: f.reason, Policy: f.policy}
+		d := Difference{Field: f.name, From: from, To: to, Price: f.price, Reason: f.reason}
 		if f.idle != nil {
 			if why := f.idle(applied, wanted); why != "" {
-				d.Price, d.Reason, d.Policy = PriceLive, why, true
+				d.Price, d.Reason = PriceLive, why
 			}
 		}
 		out = append(out, d)

@@ -36,7 +36,7 @@ func TestDifferences(t *testing.T) {
 		{"state is no difference of the machine", func(t *Task) { t.State = StateStopped }, nil},
 		{"memory", func(t *Task) { t.Resources.MemoryMiB = 1024 }, []string{`resources.memory restart 512 1024`}},
 		{"several, sorted", func(t *Task) { t.UUID = "v"; t.Config.Args = nil; t.Resources.Cores = 2; t.KillTimeout = 5e9 },
-			[]string{`config.args restart ["-a","-b"] []`, `kill_timeout live "1m0s" "5s" policy`, `resources.cores restart 1 2`, `uuid restart "u" "v"`}},
+			[]string{`config.args restart ["-a","-b"] []`, `kill_timeout live "1m0s" "5s"`, `resources.cores restart 1 2`, `uuid restart "u" "v"`}},
 		{"order of arguments", func(t *Task) { t.Config.Args = []string{"-b", "-a"} }, []string{`config.args restart ["-a","-b"] ["-b","-a"]`}},
 		{"order without meaning", func(t *Task) {
 			t.Hosts, t.DependsOn = []string{"g*", "h*"}, []string{"cache", "db"}
@@ -49,7 +49,7 @@ func TestDifferences(t *testing.T) {
 				` [{"label":"http","protocols":["tcp","udp"]},{"label":"ssh","static":2222,"protocols":["tcp"]}]`}},
 		{"a port that is not forwarded", func(t *Task) { t.Resources.Ports = t.Resources.Ports[1:] }, []string{
 			`resources.network.port live [{"label":"http","protocols":["tcp","udp"]},{"label":"ssh","static":2222,"host_ip":"127.0.0.1","protocols":["tcp"]}]` +
-				` [{"label":"ssh","static":2222,"host_ip":"127.0.0.1","protocols":["tcp"]}] policy`}},
+				` [{"label":"ssh","static":2222,"host_ip":"127.0.0.1","protocols":["tcp"]}]`}},
 		{"a port that is not forwarded gets a number", func(t *Task) {
 			t.Resources.Ports[0].Static, t.Resources.Ports[0].Protocols = 8080, []string{"udp"}
 			t.Resources.Ports = t.Resources.Ports[:1]
@@ -63,17 +63,17 @@ func TestDifferences(t *testing.T) {
 			t.Config.PortMap, t.Resources.Ports = map[string]int{"ssh": 2200}, t.Resources.Ports[1:]
 		}, []string{`config.port_map restart {"ssh":22} {"ssh":2200}`,
 			`resources.network.port live [{"label":"http","protocols":["tcp","udp"]},{"label":"ssh","static":2222,"host_ip":"127.0.0.1","protocols":["tcp"]}]` +
-				` [{"label":"ssh","static":2222,"host_ip":"127.0.0.1","protocols":["tcp"]}] policy`}},
+				` [{"label":"ssh","static":2222,"host_ip":"127.0.0.1","protocols":["tcp"]}]`}},
 		{"a label is renamed, its port has a number", func(t *Task) {
 			t.Config.PortMap, t.Resources.Ports[1].Label = map[string]int{"shell": 22}, "shell"
-		}, []string{`config.port_map live {"ssh":22} {"shell":22} policy`,
+		}, []string{`config.port_map live {"ssh":22} {"shell":22}`,
 			`resources.network.port live [{"label":"http","protocols":["tcp","udp"]},{"label":"ssh","static":2222,"host_ip":"127.0.0.1","protocols":["tcp"]}]` +
-				` [{"label":"http","protocols":["tcp","udp"]},{"label":"shell","static":2222,"host_ip":"127.0.0.1","protocols":["tcp"]}] policy`}},
+				` [{"label":"http","protocols":["tcp","udp"]},{"label":"shell","static":2222,"host_ip":"127.0.0.1","protocols":["tcp"]}]`}},
 		{"environment is hidden", func(t *Task) { t.Env = map[string]string{"A": "secret", "B": "2", "C": "secret"} },
 			[]string{`env restart {"A":"(hidden)"} {"A":"(hidden)","C":"(hidden)"}`}},
 		{"format given or detected", func(t *Task) { t.Config.ImageFormat = "" }, []string{`config.image_format restart "raw" ""`}},
 		{"policy", func(t *Task) { t.Restart.Mode = ModeFail; t.Meta = nil; t.Config.GracefulShutdown = false },
-			[]string{`config.graceful_shutdown live true false policy`, `meta live {"m":"1"} {} policy`, `restart.mode live "delay" "fail" policy`}},
+			[]string{`config.graceful_shutdown live true false`, `meta live {"m":"1"} {}`, `restart.mode live "delay" "fail"`}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -84,9 +84,6 @@ func TestDifferences(t *testing.T) {
 				from, _ := json.Marshal(d.From)
 				to, _ := json.Marshal(d.To)
 				line := strings.Join([]string{d.Field, string(d.Price), string(from), string(to)}, " ")
-				if d.Policy {
-					line += " policy"
-				}
 				if d.Reason == "" {
 					t.Errorf("%s has no reason", d.Field)
 				}
