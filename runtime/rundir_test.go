@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,52 +83,4 @@ func tellLocked(t *testing.T, layout Layout) int {
 		t.Fatalf("another daemon: %v", err)
 	}
 	return locked.PID
-}
-
-func TestDirectoryRemembered(t *testing.T) {
-	t.Parallel()
-	l := newLab(t)
-	if got := l.DirectoryDevice("/vms.d"); got != 0 {
-		t.Errorf("never seen and known: %d", got)
-	}
-	must(t, l.RememberDirectory("/vms.d", 77))
-	stamp := func() fs.FileInfo {
-		info, err := os.Stat(l.layout.Directory())
-		must(t, err)
-		return info
-	}
-	first := stamp()
-	must(t, l.RememberDirectory("/vms.d", 77))
-	if again := stamp(); !os.SameFile(first, again) || first.Mode().Perm() != 0o600 {
-		t.Errorf("written again though nothing changed, or of mode %v", first.Mode())
-	}
-	l.reopen(func() {})
-	if got := l.DirectoryDevice("/vms.d"); got != 77 {
-		t.Errorf("after a restart: %d", got)
-	}
-	if got := l.DirectoryDevice("/elsewhere"); got != 0 {
-		t.Errorf("another directory: %d", got)
-	}
-	must(t, l.RememberDirectory("/elsewhere", 78))
-	if there, here := l.DirectoryDevice("/elsewhere"), l.DirectoryDevice("/vms.d"); there != 78 || here != 0 {
-		t.Errorf("after a move: %d, %d", there, here)
-	}
-	must(t, os.WriteFile(l.layout.Directory(), []byte("{"), 0o600))
-	if got := l.DirectoryDevice("/elsewhere"); got != 0 {
-		t.Errorf("from a broken file: %d", got)
-	}
-	must(t, l.RememberDirectory("/elsewhere", 79))
-	newer := []byte(`{"version": 9, "dir": "/elsewhere", "device": 5}`)
-	must(t, os.WriteFile(l.layout.Directory(), newer, 0o600))
-	var refused *NewerError
-	if err := l.RememberDirectory("/elsewhere", 80); !errors.As(err, &refused) {
-		t.Errorf("over a newer file: %v", err)
-	}
-	if raw, err := os.ReadFile(l.layout.Directory()); err != nil || string(raw) != string(newer) {
-		t.Errorf("%q, %v", raw, err)
-	}
-	must(t, l.Close())
-	if err := l.RememberDirectory("/elsewhere", 81); !errors.Is(err, ErrClosed) {
-		t.Errorf("after Close: %v", err)
-	}
 }

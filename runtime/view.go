@@ -15,6 +15,9 @@ type Snapshot struct {
 	// why that cannot be known.
 	Removals      Removals
 	RemovalsError error
+	// Held is the directory that held the task files last, as
+	// spec.LoaderOptions has it.
+	Held *spec.DirectoryID
 	// DaemonPID is the process that holds the state, or zero.
 	DaemonPID int
 }
@@ -57,6 +60,9 @@ func View(ctx context.Context, layout Layout) (*Snapshot, error) {
 		return nil, err
 	}
 	out.addFound(running)
+	directory := newDirectoryNote(layout.Directory())
+	known, _ := directory.read() // of what cannot be read nothing is known
+	out.Held = known.held(len(out.Observations))
 	return out, nil
 }
 

@@ -42,13 +42,16 @@ type LoaderOptions struct {
 	Crashed func(file string, reason any, stack []byte)
 	// Now is the clock that a file's age is told by; nil means time.Now.
 	Now func() time.Time
-	// Device is the file system on which Dir was when it last held task files,
-	// as Remember was told; zero means that this is not known. With it, an
-	// empty mount point is told from a directory that was emptied.
-	Device uint64
+	// Held is the directory that last held task files, as Remember was told: an
+	// empty one that is another says nothing. The zero DirectoryID is for when
+	// that should be known and is not; nil believes any.
+	Held *DirectoryID
 	// Remember is told when that changes, before Load returns. It must not
 	// call the Loader. Nil tells nobody.
-	Remember func(device uint64)
+	Remember func(held DirectoryID)
+	// Born gives DirectoryID.Born of an open directory. Nil means that it is
+	// never known.
+	Born func(dir *os.File) int64
 }
 
 func (o LoaderOptions) crashed(file string, reason any, stack []byte) {
@@ -80,8 +83,8 @@ type Loader struct {
 	// changed says that it is not true any more.
 	last    *Set
 	changed bool
-	// device is where the directory was when it last held task files.
-	device  uint64
+	// held is the directory that last held task files; see LoaderOptions.
+	held    *DirectoryID
 	recheck bool
 	parsed  int
 }
@@ -94,9 +97,12 @@ func NewLoader(opts LoaderOptions) *Loader {
 	dir, err := filepath.Abs(opts.Dir)
 	opts.Dir = dir
 	if opts.Remember == nil {
-		opts.Remember = func(uint64) {}
+		opts.Remember = func(DirectoryID) {}
 	}
-	return &Loader{opts: opts, err: err, entries: map[string]*entry{}, jobs: map[string]*job{}, lanes: newLanes(), judge: newJudge(opts.Host, opts.crashed), device: opts.Device}
+	if opts.Born == nil {
+		opts.Born = func(*os.File) int64 { return 0 }
+	}
+	return &Loader{opts: opts, err: err, entries: map[string]*entry{}, jobs: map[string]*job{}, lanes: newLanes(), judge: newJudge(opts.Host, opts.crashed), held: opts.Held}
 }
 
 // Recheck has the tasks with errors that come from the host judged anew at the
@@ -236,11 +242,11 @@ func (l *Loader) list(dir string) ([]string, stamp, error) {
 		at, err := statFile(dir)
 		return l.wanted, at, err
 	}
-	names, at, err := listDir(dir)
+	names, at, born, err := listDir(dir, l.opts.Born)
 	if err != nil {
 		return nil, stamp{}, err
 	}
-	return names, at, l.unmounted(names, at.dev)
+	return names, at, l.emptied(names, DirectoryID{Device: at.dev, Inode: at.ino, Born: born})
 }
 
 // keep forgets the files that are gone.
@@ -251,25 +257,6 @@ func (l *Loader) keep(seen sighting) {
 			l.entries[name] = seen.entries[i]
 		}
 	}
-}
-
-// errEmptyMount says what the way out is: a comment is no task, and a file all
-// the same.
-var errEmptyMount = errors.New("it is empty and on another file system than before: not mounted? (if it is meant to be empty, put a file into it that has only a comment)")
-
-// unmounted tells an empty mount point from a directory that was emptied.
-func (l *Loader) unmounted(names []string, device uint64) error {
-	if len(names) == 0 {
-		if l.device != 0 && l.device != device {
-			return errEmptyMount
-		}
-		return nil
-	}
-	if l.device != device {
-		l.device = device
-		l.opts.Remember(device)
-	}
-	return nil
 }
 
 // withoutPath keeps a path from being named twice.

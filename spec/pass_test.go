@@ -169,25 +169,6 @@ func TestYoungFile(t *testing.T) {
 	}
 }
 
-// TestUnmounted holds that a mount point that lost its file system is no empty
-// directory. Another device is played by the memory of one.
-func TestUnmounted(t *testing.T) {
-	dir := t.TempDir()
-	write(t, dir, "a.hcl", task("a", 512))
-	loader := offline(dir)
-	loader.Load()
-	if err := os.Remove(filepath.Join(dir, "a.hcl")); err != nil {
-		t.Fatal(err)
-	}
-	if set := loader.Load(); set.Err != nil {
-		t.Errorf("a directory that was emptied: %v", set.Err)
-	}
-	loader.device++
-	if set := loader.Load(); set.Err == nil || set.Files != nil {
-		t.Errorf("an empty directory on another device: %+v", set)
-	}
-}
-
 // TestErrorInBetweenForgetsNothing holds that what one Load noticed before it
 // failed is in the next that succeeds.
 func TestErrorInBetweenForgetsNothing(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 // directory is read as a whole. A file is read with its own directory as the
 // task directory, and with nothing else in it, whatever its name is. All tasks
 // are judged together, and files are named as they were given. opts.Dir is
-// only compared with: opts.Device is its file system.
+// only compared with: opts.Held is of that one.
 //
 // There is one set for each directory, in the order in which paths first name
 // it, however often; a path that cannot be found has a set with Err.
@@ -102,7 +102,7 @@ func (g *group) read(opts LoaderOptions) ([]*Source, error) {
 		return nil, g.err
 	}
 	if g.dir != opts.Dir {
-		opts.Device = 0 // is that of the task directory
+		opts.Held = nil // is that of the task directory
 	}
 	opts.Dir, opts.Remember = g.dir, nil
 	l := NewLoader(opts)

@@ -50,25 +50,25 @@ func isTaskFile(name string) bool {
 	return strings.HasSuffix(name, ".hcl") && !strings.HasPrefix(name, ".") && !strings.HasPrefix(name, "#")
 }
 
-// listDir gives the names of the task files in dir, sorted, and the stamp that
-// dir had before.
-func listDir(dir string) (names []string, at stamp, err error) {
+// listDir gives the names of the task files in dir, sorted, the stamp that dir
+// had before, and when it was born, as asked.
+func listDir(dir string, ask func(*os.File) int64) (names []string, at stamp, born int64, err error) {
 	// A FIFO in the directory's place must not block the open.
 	f, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, stamp{}, err
+		return nil, stamp{}, 0, err
 	}
 	defer f.Close()
 	if at, err = fstat(f); err != nil {
-		return nil, stamp{}, err
+		return nil, stamp{}, 0, err
 	}
 	all, err := f.Readdirnames(-1)
 	if err != nil {
-		return nil, stamp{}, err
+		return nil, stamp{}, 0, err
 	}
 	names = slices.DeleteFunc(all, func(name string) bool { return !isTaskFile(name) })
 	slices.Sort(names)
-	return names, at, nil
+	return names, at, ask(f), nil
 }
 
 // statFile follows symlinks. It does not go through os.Stat, which allocates:

@@ -74,7 +74,7 @@ func (d *daemonProcess) open(ctx context.Context) (err error) {
 	d.memory.fit(len(d.runtime.Observe()))
 	loading := s.loaderOptions(host)
 	loading.Patience, loading.Crashed = parsePatience, d.crashed
-	loading.Device, loading.Remember = d.runtime.DirectoryDevice(s.dirs.VMs), d.rememberDirectory
+	loading.Held, loading.Remember = d.runtime.HeldDirectory(), d.rememberDirectory
 	d.loader = spec.NewLoader(loading)
 	config := d.engineConfig()
 	if config.Removals, err = d.runtime.Removals(); err != nil {
@@ -94,11 +94,11 @@ func (d *daemonProcess) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// rememberDirectory notes for the next daemon which file system the task
-// directory is on.
-func (d *daemonProcess) rememberDirectory(device uint64) {
-	if err := d.runtime.RememberDirectory(d.setup.dirs.VMs, device); err != nil {
-		d.log.Warn("it is not written down where the task directory is: after a restart of the daemon, an empty mount point would look like an empty directory", "error", err)
+// rememberDirectory notes for the next daemon which directory holds the task
+// files.
+func (d *daemonProcess) rememberDirectory(held spec.DirectoryID) {
+	if err := d.runtime.RememberDirectory(d.setup.dirs.VMs, held); err != nil {
+		d.log.Warn("it is not written down which directory holds the task files: after a restart of the daemon an empty one stops nothing until a file is in it", "error", err)
 	}
 }
 

@@ -207,43 +207,6 @@ func TestReloadTunesTheRuntime(t *testing.T) {
 	}
 }
 
-// The next daemon takes an empty mount point for what it is.
-func TestDaemonRemembersWhereItsTasksWere(t *testing.T) {
-	s := testSetup(t)
-	write(t, filepath.Join(s.dirs.VMs, "none.hcl"), "# no task yet\n")
-	d, err := openDaemon(t.Context(), s, newLogger(&logBuffer{}, "off", s.config, style{}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.serve()
-	if err := d.converge(t.Context(), time.Minute); err != nil {
-		t.Error(err)
-	}
-	was := d.runtime.DirectoryDevice(s.dirs.VMs)
-	if was == 0 {
-		t.Error("the directory's file system was not written down")
-	}
-	// As if it had been on another one than what is there now.
-	if err := d.runtime.RememberDirectory(s.dirs.VMs, was+1); err != nil {
-		t.Error(err)
-	}
-	if err := d.close(); err != nil {
-		t.Error(err)
-	}
-	if err := os.Remove(filepath.Join(s.dirs.VMs, "none.hcl")); err != nil {
-		t.Fatal(err)
-	}
-	next, err := openDaemon(t.Context(), s, newLogger(&logBuffer{}, "off", s.config, style{}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer next.close()
-	next.serve()
-	if err := next.converge(t.Context(), time.Minute); err == nil || !strings.Contains(err.Error(), "not mounted?") {
-		t.Errorf("got %v", err)
-	}
-}
-
 func write(t *testing.T, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {

@@ -71,6 +71,7 @@ func lookOffline(ctx context.Context, s *setup) (reconcile.Offline, error) {
 		return reconcile.Offline{}, fmt.Errorf("the state in %s cannot be read: %w", s.dirs.State, err)
 	}
 	options := s.loaderOptions(s.fingerprint(hclog.NewNullLogger()))
+	options.Held = snapshot.Held
 	fault := ""
 	if snapshot.RemovalsError != nil {
 		fault = snapshot.RemovalsError.Error()
@@ -94,7 +95,7 @@ func (s *setup) fingerprint(log hclog.Logger) *runtime.Fingerprint {
 func (s *setup) loaderOptions(host spec.Host) spec.LoaderOptions {
 	return spec.LoaderOptions{
 		Dir: s.dirs.VMs, HostName: s.hostName, HostArch: spec.QEMUArch(goruntime.GOARCH), Host: host,
-		Writing: runtime.Writing, Now: time.Now,
+		Writing: runtime.Writing, Born: runtime.Born, Now: time.Now,
 	}
 }
 
