@@ -16,6 +16,8 @@ type entry struct {
 	// the stamp proves nothing; sum then tells whether it changed again.
 	young bool
 	sum   [sha256.Size]byte
+	// completeAt is Set.CompleteAt for this file; zero when it is finished.
+	completeAt time.Time
 	// reads are the files that expressions in this one read.
 	reads map[string]stamp
 	// problem says why the file could not be read; source then has no task.
@@ -38,7 +40,7 @@ func (l *Loader) refresh(dir, name string, old *entry) (fresh *entry, settled bo
 	if now, err := statFile(path); err == nil && now.problem() == nil && !l.hasRoom(now.size) {
 		return old, false
 	}
-	src, now, err := l.read(path)
+	src, now, finished, err := l.read(path)
 	var problem *fileProblem
 	switch {
 	case errors.Is(err, errVanished):
@@ -55,26 +57,35 @@ func (l *Loader) refresh(dir, name string, old *entry) (fresh *entry, settled bo
 		old.young = l.isYoung(now)
 		return old, true
 	}
-	l.begin(name, src, sum, now)
+	begun := entry{stamp: now, young: l.isYoung(now), sum: sum}
+	if !finished {
+		begun.completeAt = l.completeAt(now)
+	}
+	l.begin(name, src, begun)
 	return old, false // until its parse is done
 }
 
-// read reads one file, unless it is being written.
-func (l *Loader) read(path string) ([]byte, stamp, error) {
+// read reads one file, unless it is being written. finished says that it is
+// known that nobody does.
+func (l *Loader) read(path string) (src []byte, now stamp, finished bool, err error) {
 	if !l.asIs {
-		return readFile(path, l.settled)
+		src, now, err = readFile(path, func(f *os.File, now stamp) (settled bool) {
+			settled, finished = l.settled(f, now)
+			return settled
+		})
+		return src, now, finished, err
 	}
-	src, now, err := readFile(path, nil)
+	src, now, err = readFile(path, nil)
 	for range maxLooks {
 		if !errors.Is(err, errWriting) {
-			return src, now, err
+			return src, now, true, err
 		}
 		src, now, err = readFile(path, nil)
 	}
 	if errors.Is(err, errWriting) {
 		err = &fileProblem{"File is being written", "It changed each time that it was read. Try again when it is finished."}
 	}
-	return src, now, err
+	return src, now, true, err
 }
 
 // problem is the entry of a file that cannot be read; the old one when that is
@@ -97,13 +108,34 @@ func (l *Loader) show(name string) string {
 
 // settled says whether a file's content can be believed: nobody has it open
 // for writing or, where that cannot be known, it was left alone for a while.
-func (l *Loader) settled(f *os.File, now stamp) bool {
+func (l *Loader) settled(f *os.File, now stamp) (settled, known bool) {
 	if l.opts.Writing != nil {
 		if busy, known := l.opts.Writing(f); known {
-			return !busy
+			return !busy, true
 		}
 	}
-	return !l.within(now.mtime)
+	return !l.within(now.mtime), false
+}
+
+// completeAt is when a file counts as finished though nobody knows whether it is.
+// That is at once when something else than a write happened to it last: who has
+// written it then renames it, or sets its time or its mode.
+func (l *Loader) completeAt(now stamp) time.Time {
+	if now.mtime != now.ctime {
+		return time.Time{}
+	}
+	written := time.Unix(0, now.mtime)
+	if read := l.opts.Now(); written.After(read) { // by another clock
+		written = read
+	}
+	return written.Add(completeTime)
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // isYoung says whether the file changed so lately that a stamp proves nothing.

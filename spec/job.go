@@ -2,7 +2,6 @@ package spec
 
 import (
 	"context"
-	"crypto/sha256"
 	"maps"
 	"runtime/debug"
 	"sync/atomic"
@@ -31,13 +30,12 @@ func (j *job) isDone() bool {
 	}
 }
 
-// begin starts to parse a file that changed.
-func (l *Loader) begin(name string, src []byte, sum [sha256.Size]byte, now stamp) {
+// begin starts to parse a file that changed; fresh is what is known of it.
+func (l *Loader) begin(name string, src []byte, fresh entry) {
 	ctx, cancel := context.WithCancel(context.Background())
-	j := &job{stamp: now, size: int64(len(src)), cancel: cancel, done: make(chan struct{})}
+	j := &job{stamp: fresh.stamp, size: int64(len(src)), cancel: cancel, done: make(chan struct{})}
 	l.jobs[name] = j
 	l.parsed++
-	fresh := entry{stamp: now, young: l.isYoung(now), sum: sum}
 	bytes, _ := l.backlog.of(j.size)
 	bytes.Add(j.size)
 	go func() {

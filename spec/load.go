@@ -16,6 +16,9 @@ const (
 	// tick of a file system's clock: a file that changed less than this
 	// before it was read can change again and keep its stamp.
 	settleTime = 100 * time.Millisecond
+	// completeTime is the same for what is not in the file: a writer may rest
+	// for long where it looks finished.
+	completeTime = 5 * time.Second
 	// maxLooks bounds how often a Load begins anew because the directory was
 	// swapped under it.
 	maxLooks = 3
@@ -142,7 +145,7 @@ func (l *Loader) Load() *Set {
 		l.changed = false
 	}
 	set := *l.last
-	set.Unsettled, set.Writing = seen.unsettled, seen.writing
+	set.Unsettled, set.Writing, set.CompleteAt = seen.unsettled, seen.writing, seen.completeAt
 	return &set
 }
 
@@ -155,6 +158,8 @@ type sighting struct {
 	unsettled bool
 	// writing are the names of the files that are not settled.
 	writing []string
+	// completeAt is the latest of the entries.
+	completeAt time.Time
 }
 
 func (k sighting) sources() []*Source {
@@ -223,6 +228,7 @@ func (l *Loader) readDir(deadline time.Time) (sighting, stamp, error) {
 		}
 		if fresh != nil {
 			present++
+			seen.completeAt = later(seen.completeAt, fresh.completeAt)
 		}
 		if fresh != old {
 			l.changed = true

@@ -3,6 +3,7 @@ package spec
 import (
 	"regexp"
 	"slices"
+	"time"
 )
 
 // Set is what the directory says at one moment. It is a value: a later Load
@@ -27,6 +28,10 @@ type Set struct {
 	// the task directory and sorted. It may be empty though the set is
 	// unsettled: so is a directory that was swapped at every look.
 	Writing []string
+	// CompleteAt is when the files were left alone for so long that a task which
+	// is in none of them is missing. Until then it may be on its way into one
+	// that somebody writes, unknown to everybody. It may be past.
+	CompleteAt time.Time
 }
 
 // File is one task file and what is wrong with it.
