@@ -36,8 +36,9 @@ type Absence struct {
 type brake struct {
 	// absent are the tasks that are in no file.
 	absent map[string]Absence
-	// due is when the latest of them, and the directory, have settled: a
-	// removal that went before would not be counted with those that follow it.
+	// due is when the latest of them, the directory, and the files in it have
+	// settled: a removal that went before would not be counted with those that
+	// follow it.
 	due time.Time
 	// reason holds all removals that were not approved and have not begun;
 	// empty lets them go.
@@ -74,6 +75,9 @@ func newBrake(w *World, wants map[string]*Want) brake {
 		}
 	}
 	b.due = b.due.Add(w.settle())
+	if w.Set.CompleteAt.After(b.due) {
+		b.due = w.Set.CompleteAt
+	}
 	switch {
 	case w.RemovalsFault != "":
 		b.reason = "its removal waits, for it is not known which are held: " + w.RemovalsFault
@@ -175,7 +179,8 @@ func absentees(w *World, wants map[string]*Want) map[string]Absence {
 // settled is the world as it will be when the directory has been quiet for long
 // enough: what a plan shows.
 func (w *World) settled() *World {
-	later := *w
+	later, set := *w, *w.Set
+	set.CompleteAt, later.Set = time.Time{}, &set
 	later.Absent, later.LastEvent, later.Read = map[string]Absence{}, time.Time{}, w.Now
 	for name, absence := range absentees(w, w.wants()) {
 		absence.Since = w.Now.Add(-w.settle())

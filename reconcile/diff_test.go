@@ -160,6 +160,8 @@ func applyDirFact(t *testing.T, w *storyWorld, key, value string) {
 		w.LastEvent = offset(t, value)
 	case "unsettled":
 		w.Set.Unsettled, w.Set.Writing = true, []string{value}
+	case "complete":
+		w.Set.CompleteAt = offset(t, value)
 	case "stopping":
 		w.Stopping = true
 	case "read":
