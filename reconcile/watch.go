@@ -35,6 +35,8 @@ type Watcher struct {
 	// that the directory itself is there and watched.
 	blind   string
 	inSight bool
+	// counting says that the time to the next look without an event runs.
+	counting bool
 	// way are the paths whose change means that the directory itself may be
 	// another one: the directory, what it lies in, and every symlink on the way
 	// with what that lies in.
@@ -98,10 +100,13 @@ func (w *Watcher) attend(again *time.Timer) (goesOn bool) {
 			goesOn = true
 		}
 	}()
-	if w.blind == "" && w.inSight {
+	switch sees := w.blind == "" && w.inSight; {
+	case sees:
 		again.Stop()
-	} else {
+		w.counting = false
+	case !w.counting: // else what happens here would put it off
 		again.Reset(blindInterval)
+		w.counting = true
 	}
 	select {
 	case <-w.end:
@@ -116,6 +121,7 @@ func (w *Watcher) attend(again *time.Timer) (goesOn bool) {
 		w.arm()
 		w.eyes.PokeFiles(false)
 	case <-again.C:
+		w.counting = false
 		w.arm()
 		if w.blind != "" || w.inSight {
 			w.eyes.PokeFiles(false)

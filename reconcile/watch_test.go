@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -145,6 +146,29 @@ func TestWatcherIgnoresNoise(t *testing.T) {
 	}
 	if events > 3 {
 		t.Errorf("%d looks; want those of the one file: it was made and written", events)
+	}
+}
+
+// What happens beside a directory of which no event can be had does not put off
+// the look at it.
+func TestWatcherLooksBesideABusyDirectory(t *testing.T) {
+	root, looks := t.TempDir(), make(looks, 1000)
+	// The kernel watches no path with such a name in it. Mounts would wake, too.
+	w := &Watcher{dir: filepath.Join(root, strings.Repeat("x", 300)), eyes: looks, log: hclog.NewNullLogger(), end: make(chan struct{})}
+	w.arm()
+	w.done.Go(w.run)
+	defer func() { check(t, w.Close()) }()
+	late, tick := time.After(20*time.Second), time.NewTicker(blindInterval/20)
+	defer tick.Stop()
+	for seen := 0; seen < 3; {
+		check(t, os.WriteFile(filepath.Join(root, "neighbour"), []byte("x"), 0o600))
+		select {
+		case <-looks:
+			seen++
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("%d looks in spite of the neighbour's writes", seen)
+		}
 	}
 }
 
