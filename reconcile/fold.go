@@ -108,8 +108,7 @@ func taskStatus(v *Verdict, o runtime.Observation) TaskStatus {
 		t.ImageFormat = rec.Format.Format
 	}
 	if p := rec.Process; o.Alive && p != nil {
-		started := p.StartedAt.UTC()
-		t.PID, t.StartedAt, t.ImageFormat = p.PID, &started, p.Format
+		t.PID, t.StartedAt, t.ImageFormat = p.PID, &Moment{p.StartedAt}, p.Format
 		if rec.Applied != nil {
 			t.Ports = portStatus(rec.Applied, rec.Ports)
 		}
@@ -134,7 +133,7 @@ func exitStatus(e *runtime.Exit) *ExitStatus {
 	if e == nil {
 		return nil
 	}
-	return &ExitStatus{At: e.At.UTC(), Cause: e.Cause, Code: e.Code, Signal: e.Signal, Rung: e.Rung,
+	return &ExitStatus{At: Moment{e.At}, Cause: e.Cause, Code: e.Code, Signal: e.Signal, Rung: e.Rung,
 		Seconds: e.Seconds, Words: e.Words}
 }
 

@@ -57,7 +57,7 @@ type TaskStatus struct {
 	Converged   bool              `json:"converged"`
 	PID         int               `json:"pid"`
 	UUID        string            `json:"uuid"`
-	StartedAt   *time.Time        `json:"started_at"`
+	StartedAt   *Moment           `json:"started_at"`
 	Restarts    int               `json:"restarts"`
 	Reboots     int               `json:"reboots"`
 	ImageFormat string            `json:"image_format"`
@@ -65,6 +65,14 @@ type TaskStatus struct {
 	Pending     []FieldChange     `json:"pending"`
 	LastExit    *ExitStatus       `json:"last_exit"`
 	Meta        map[string]string `json:"meta,omitempty"`
+}
+
+// Moment is a time as the status shows it: UTC, in milliseconds.
+type Moment struct{ time.Time }
+
+// MarshalJSON always writes three digits behind the point.
+func (m Moment) MarshalJSON() ([]byte, error) {
+	return []byte(m.UTC().Format(`"2006-01-02T15:04:05.000Z"`)), nil
 }
 
 // PortStatus is one port of a task. Guest is zero for a port that is allocated
@@ -79,13 +87,13 @@ type PortStatus struct {
 
 // ExitStatus is how the task's latest process ended.
 type ExitStatus struct {
-	At      time.Time `json:"at"`
-	Cause   string    `json:"cause"`
-	Code    *int      `json:"code"`
-	Signal  string    `json:"signal"`
-	Rung    string    `json:"rung"`
-	Seconds float64   `json:"seconds"`
-	Words   []string  `json:"words,omitempty"`
+	At      Moment   `json:"at"`
+	Cause   string   `json:"cause"`
+	Code    *int     `json:"code"`
+	Signal  string   `json:"signal"`
+	Rung    string   `json:"rung"`
+	Seconds float64  `json:"seconds"`
+	Words   []string `json:"words,omitempty"`
 }
 
 // FileStatus is a task file with errors or warnings.

@@ -197,7 +197,7 @@ func (s *start) launch() error {
 		Format: s.command.Format, Forwards: s.command.Forwards, LogOffset: s.offset,
 	}
 	s.m.begin(p, func(r *Record) { r.Process, r.Intent = info, nil }, func() {
-		s.m.event(EventStarted, because("started", s.req.Reason), map[string]any{"pid": info.PID})
+		s.m.event(EventStarted, because("started", s.req.Reason), map[string]any{"pid": info.PID, "at": info.StartedAt})
 	})
 	crash.Point("start.done")
 	s.m.rt.poke()

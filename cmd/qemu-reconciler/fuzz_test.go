@@ -30,7 +30,7 @@ func FuzzText(f *testing.F) {
 			Tasks: []reconcile.TaskStatus{
 				{Name: name, File: path, Phase: reconcile.PhaseHeld, Reason: text},
 				{Name: name + "2", File: path, Phase: reconcile.PhaseFailed, Reason: text, Pending: []reconcile.FieldChange{change},
-					LastExit: &reconcile.ExitStatus{At: now, Cause: "crashed", Words: []string{text, value}}},
+					LastExit: &reconcile.ExitStatus{At: reconcile.Moment{Time: now}, Cause: "crashed", Words: []string{text, value}}},
 			},
 			Files: []reconcile.FileStatus{{Path: path, Errors: []spec.Diagnostic{diagnostic}, Warnings: []spec.Diagnostic{diagnostic}}},
 		}

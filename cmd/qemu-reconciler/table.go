@@ -66,7 +66,7 @@ func taskRow(t reconcile.TaskStatus, now time.Time) tableRow {
 	if t.PID != 0 {
 		r.pid = strconv.Itoa(t.PID)
 		if t.StartedAt != nil {
-			r.uptime = age(now.Sub(*t.StartedAt))
+			r.uptime = age(now.Sub(t.StartedAt.Time))
 		}
 	}
 	for _, p := range t.Ports {

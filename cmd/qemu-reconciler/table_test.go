@@ -13,10 +13,7 @@ import (
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 
-func startedAgo(d time.Duration) *time.Time {
-	at := noon.Add(-d)
-	return &at
-}
+func startedAgo(d time.Duration) *reconcile.Moment { return &reconcile.Moment{Time: noon.Add(-d)} }
 
 func sampleTasks() []reconcile.TaskStatus {
 	return []reconcile.TaskStatus{

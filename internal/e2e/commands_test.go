@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -107,7 +108,13 @@ func TestStatusJSONFieldForField(t *testing.T) {
 	h.AwaitTask("web", "restart", func(after TaskStatus) bool { return after.Phase == "running" && after.PID != task.PID })
 	var st map[string]any
 	h.must(json.Unmarshal([]byte(h.Do("status", "--json").Stdout), &st))
-	exit := st["tasks"].([]any)[0].(map[string]any)["last_exit"].(map[string]any)
+	again := st["tasks"].([]any)[0].(map[string]any)
+	exit := again["last_exit"].(map[string]any)
+	for _, at := range []any{again["started_at"], exit["at"]} {
+		if !regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$`).MatchString(at.(string)) {
+			t.Errorf("a time is written as %s", at)
+		}
+	}
 	for field, want := range map[string]any{"cause": "killed", "code": nil, "signal": "SIGKILL", "rung": "", "seconds": 0.0} {
 		if got, there := exit[field]; !there || got != want {
 			t.Errorf("last_exit.%s is %v (%v)", field, got, there)
