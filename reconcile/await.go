@@ -64,7 +64,7 @@ func (e *Engine) Settled(ctx context.Context) Status {
 
 // await looks after every pass until each task is done or has a fault; failed has
 // those that have one already.
-func (e *Engine) await(ctx context.Context, names []string, failed map[string]string, done func(*TaskStatus) (bool, string)) error {
+func (e *Engine) await(ctx context.Context, names []string, failed map[string]string, done func(*outlook) (bool, string)) error {
 	failed = maps.Clone(failed)
 	left := slices.Clone(names)
 	for {
@@ -78,7 +78,7 @@ func (e *Engine) await(ctx context.Context, names []string, failed map[string]st
 			}
 			t, known := tasks[name]
 			if !known {
-				t = TaskStatus{Name: name, Desired: "absent", Phase: PhaseStopped, Reason: "no task file defines it any more"}
+				t.TaskStatus = TaskStatus{Name: name, Desired: "absent", Phase: PhaseStopped, Reason: "no task file defines it any more"}
 			}
 			ok, fault := done(&t)
 			if fault != "" {
@@ -120,11 +120,21 @@ func (e *Engine) strangers(names []string) []string {
 	})
 }
 
+// outlook is a task as a command sees it: how it stands, and, of the same moment,
+// whether what was asked for is still to be taken up, and what its step failed of.
+type outlook struct {
+	TaskStatus
+	asked bool
+	fault string
+}
+
 // tasks are those of the status, by name.
-func (e *Engine) tasks() map[string]TaskStatus {
-	tasks := map[string]TaskStatus{}
-	for _, t := range e.Status().Tasks {
-		tasks[t.Name] = t
+func (e *Engine) tasks() map[string]outlook {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	tasks := map[string]outlook{}
+	for _, t := range e.statusOf(e.judgeNow()).Tasks {
+		tasks[t.Name] = outlook{TaskStatus: t, asked: e.asked[t.Name] != "", fault: e.faults[t.Name].Reason}
 	}
 	return tasks
 }

@@ -62,7 +62,7 @@ func (e *Engine) StopTasks(ctx context.Context, names []string, wait bool) error
 	if !wait {
 		return failure(failed, true)
 	}
-	return e.await(ctx, names, failed, func(t *TaskStatus) (done bool, fault string) {
+	return e.await(ctx, names, failed, func(t *outlook) (done bool, fault string) {
 		return t.PID == 0 && t.Phase != PhaseStopping && t.Phase != PhaseStarting, ""
 	})
 }
@@ -110,17 +110,16 @@ func (e *Engine) ask(ctx context.Context, names []string, ask Ask, wait bool) er
 	if !wait {
 		return failure(failed, true)
 	}
-	return e.await(ctx, names, failed, func(t *TaskStatus) (bool, string) { return e.upAgain(t, before[t.Name]) })
+	return e.await(ctx, names, failed, func(t *outlook) (bool, string) { return t.upAgain(before[t.Name]) })
 }
 
 // upAgain says whether what was asked for is done, or why it will not be. before is
 // the process that is to end first; zero for none.
-func (e *Engine) upAgain(t *TaskStatus, before int) (done bool, fault string) {
-	waiting, fault := e.isAsked(t.Name)
+func (t *outlook) upAgain(before int) (done bool, fault string) {
 	switch {
-	case fault != "":
-		return true, fault
-	case waiting:
+	case t.fault != "":
+		return true, t.fault
+	case t.asked:
 		return false, ""
 	case t.Phase == PhaseRunning && t.PID != 0 && t.PID == before: // it was not taken up
 		return true, joinReasons("it is not restarted", t.Reason)
@@ -153,14 +152,14 @@ func (e *Engine) dropAsk(v *Verdict, o runtime.Observation) {
 
 // allowed gives the status of the tasks of a command. Nothing is done for any of
 // them when one is unknown or refused.
-func (e *Engine) allowed(ctx context.Context, names []string, refusal func(TaskStatus, runtime.Observation) string) (map[string]TaskStatus, error) {
+func (e *Engine) allowed(ctx context.Context, names []string, refusal func(TaskStatus, runtime.Observation) string) (map[string]outlook, error) {
 	if err := e.known(ctx, names); err != nil {
 		return nil, err
 	}
 	tasks, observed := e.tasks(), e.cfg.Machines.Observe()
 	refused := map[string]string{}
 	for _, name := range names {
-		if reason := refusal(tasks[name], observed[name]); reason != "" {
+		if reason := refusal(tasks[name].TaskStatus, observed[name]); reason != "" {
 			refused[name] = reason
 		}
 	}
@@ -246,11 +245,4 @@ func (e *Engine) setOneHeld(name string, held bool, rec *runtime.Record, want *W
 	e.cfg.Machines.Event(kind, name, message, nil)
 	e.Poke() // it need not wait for the others
 	return nil
-}
-
-// isAsked says whether an ask was not taken up yet, and why its step failed.
-func (e *Engine) isAsked(name string) (waiting bool, fault string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.asked[name] != "", e.faults[name].Reason
 }
