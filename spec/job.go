@@ -39,11 +39,20 @@ func (l *Loader) begin(name string, src []byte, fresh entry) {
 	bytes, _ := l.backlog.of(j.size)
 	bytes.Add(j.size)
 	go func() {
+		defer l.tellReady()
 		defer close(j.done)
 		defer bytes.Add(-j.size)
 		defer cancel()
 		l.work(ctx, j, name, src, fresh)
 	}()
+}
+
+// tellReady is called after the end of each job. The first one that a Load left
+// behind stands for those that end before the next Load.
+func (l *Loader) tellReady() {
+	if l.behind.CompareAndSwap(true, false) {
+		l.opts.Ready()
+	}
 }
 
 // work parses, and makes the entry of what comes of it.
@@ -140,6 +149,9 @@ func (l *Loader) await(deadline time.Time) {
 		select {
 		case <-j.done:
 		case <-late:
+			// Before the jobs are collected: one that ends in between is
+			// told of for nothing, and none is missed.
+			l.behind.Store(true)
 			return
 		}
 	}

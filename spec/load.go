@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -40,6 +41,9 @@ type LoaderOptions struct {
 	// later one has them. Until then they count as being written. Zero waits
 	// for all.
 	Patience time.Duration
+	// Ready is called, from any goroutine, when the first file is parsed that the
+	// latest Load has not waited for: another Load has it. Nil tells nobody.
+	Ready func()
 	// Crashed is told of bugs that are met on the way; see Env. It may be
 	// called from any goroutine.
 	Crashed func(file string, reason any, stack []byte)
@@ -79,6 +83,9 @@ type Loader struct {
 	mu      sync.Mutex
 	entries map[string]*entry
 	jobs    map[string]*job
+	// behind says that the latest Load did not wait for all jobs, and that none of
+	// them has ended since.
+	behind  atomic.Bool
 	lanes   *lanes
 	backlog backlog
 	judge   *judge
@@ -101,6 +108,9 @@ func NewLoader(opts LoaderOptions) *Loader {
 	opts.Dir = dir
 	if opts.Remember == nil {
 		opts.Remember = func(DirectoryID) {}
+	}
+	if opts.Ready == nil {
+		opts.Ready = func() {}
 	}
 	if opts.Born == nil {
 		opts.Born = func(*os.File) int64 { return 0 }
@@ -209,6 +219,7 @@ func (l *Loader) readDir(deadline time.Time) (sighting, stamp, error) {
 	if err != nil {
 		return sighting{}, stamp{}, err
 	}
+	l.behind.Store(false) // what has ended by now is collected
 	seen := sighting{names: names, entries: make([]*entry, len(names))}
 	settled := make([]bool, len(names))
 	for i, name := range names {

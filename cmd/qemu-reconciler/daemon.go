@@ -74,6 +74,7 @@ func (d *daemonProcess) open(ctx context.Context) (err error) {
 	d.memory.fit(len(d.runtime.Observe()))
 	loading := s.loaderOptions(host)
 	loading.Patience, loading.Crashed = parsePatience, d.crashed
+	loading.Ready = func() { d.engine.PokeFiles(false) }
 	loading.Held, loading.Remember = d.runtime.HeldDirectory(), d.rememberDirectory
 	d.loader = spec.NewLoader(loading)
 	config := d.engineConfig()
