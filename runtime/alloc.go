@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
+	"github.com/qemu-reconciler/qemu-reconciler/spec"
 )
 
 // portTable knows which task has which allocated host port. A port that was
@@ -18,11 +19,11 @@ type portTable struct {
 	free func(port int) bool
 
 	mu    sync.Mutex
-	ports PortRange
+	ports spec.PortRange
 	owner map[int]string
 }
 
-func newPortTable(ports PortRange) *portTable {
+func newPortTable(ports spec.PortRange) *portTable {
 	free := func(port int) bool {
 		_, err := tryPort(netip.IPv4Unspecified(), port, []string{"tcp", "udp"})
 		return err == nil
@@ -139,7 +140,7 @@ func (t *portTable) offer(task string, ports map[string]int) map[string]int {
 }
 
 // setRange changes where new ports are searched.
-func (t *portTable) setRange(ports PortRange) {
+func (t *portTable) setRange(ports spec.PortRange) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.ports = ports
@@ -152,16 +153,16 @@ func (t *portTable) release(task string, ports map[string]int) {
 	t.drop(task, ports)
 }
 
-// predict fills in the ports that allocate would give to labels without one on
-// an idle host. It claims nothing.
-func (r PortRange) predict(task string, labels []string, had map[string]int) map[string]int {
+// predictPorts fills in the ports that allocate would give to labels without one
+// on an idle host. It claims nothing.
+func predictPorts(from spec.PortRange, task string, labels []string, had map[string]int) map[string]int {
 	out := make(map[string]int, len(labels))
 	for _, label := range labels {
 		if port, ok := had[label]; ok {
 			out[label] = port
 			continue
 		}
-		out[label] = r.First + startOffset(task, label, r.Last-r.First+1)
+		out[label] = from.First + startOffset(task, label, from.Last-from.First+1)
 	}
 	return out
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/qemu-reconciler/qemu-reconciler/spec"
 )
 
 // occupy listens on a port for the rest of the test.
@@ -20,7 +22,7 @@ func occupy(t *testing.T, port int) {
 }
 
 // idleTable is a table on a host where nobody listens but on the given ports.
-func idleTable(ports PortRange, busy ...int) *portTable {
+func idleTable(ports spec.PortRange, busy ...int) *portTable {
 	table := newPortTable(ports)
 	table.free = func(port int) bool { return !slices.Contains(busy, port) }
 	return table
@@ -28,7 +30,7 @@ func idleTable(ports PortRange, busy ...int) *portTable {
 
 func TestAllocateIsDeterministic(t *testing.T) {
 	t.Parallel()
-	ports := PortRange{First: 20000, Last: 32000}
+	ports := spec.PortRange{First: 20000, Last: 32000}
 	first, err := idleTable(ports).allocate("web", []string{"http", "ssh"}, nil, nil)
 	must(t, err)
 	again, err := idleTable(ports).allocate("web", []string{"ssh", "http"}, nil, nil)
@@ -36,17 +38,17 @@ func TestAllocateIsDeterministic(t *testing.T) {
 	if !cmp.Equal(first, again) {
 		t.Errorf("%v, then %v", first, again)
 	}
-	if predicted := ports.predict("web", []string{"http", "ssh"}, nil); !cmp.Equal(predicted, first) {
+	if predicted := predictPorts(ports, "web", []string{"http", "ssh"}, nil); !cmp.Equal(predicted, first) {
 		t.Errorf("predicted %v, given %v", predicted, first)
 	}
-	if kept := ports.predict("web", []string{"ssh"}, map[string]int{"ssh": 7}); kept["ssh"] != 7 {
+	if kept := predictPorts(ports, "web", []string{"ssh"}, map[string]int{"ssh": 7}); kept["ssh"] != 7 {
 		t.Errorf("predicted %v for a port that was given", kept)
 	}
 }
 
 func TestAllocateSkips(t *testing.T) {
 	t.Parallel()
-	ports := PortRange{First: 100, Last: 104}
+	ports := spec.PortRange{First: 100, Last: 104}
 	table := idleTable(ports, 100)
 	table.offer("other", map[string]int{"a": 101})
 	reserved := map[int]string{102: "third"}
@@ -70,7 +72,7 @@ func TestAllocateSkips(t *testing.T) {
 // TestAllocateKeeps: a port that was given stays, whoever wants or has it now.
 func TestAllocateKeeps(t *testing.T) {
 	t.Parallel()
-	table := idleTable(PortRange{First: 100, Last: 110}, 105)
+	table := idleTable(spec.PortRange{First: 100, Last: 110}, 105)
 	had := map[string]int{"a": 105, "b": 99, "gone": 107}
 	table.offer("web", had)
 	given, err := table.allocate("web", []string{"a", "b"}, had, map[int]string{99: "greedy"})
@@ -87,7 +89,7 @@ func TestAllocateKeeps(t *testing.T) {
 // that names it, and nothing is given instead.
 func TestAllocateNeverSwaps(t *testing.T) {
 	t.Parallel()
-	table := idleTable(PortRange{First: 100, Last: 110})
+	table := idleTable(spec.PortRange{First: 100, Last: 110})
 	table.offer("first", map[string]int{"a": 105})
 	given, err := table.allocate("second", []string{"b", "c"}, map[string]int{"b": 105}, nil)
 	if err == nil || given != nil || !strings.Contains(err.Error(), "105") || !strings.Contains(err.Error(), "task first") {
@@ -106,7 +108,7 @@ func TestAllocateNeverSwaps(t *testing.T) {
 func TestAllocateNeverTwice(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		table := idleTable(PortRange{First: 1, Last: rapid.IntRange(1, 12).Draw(t, "size")})
+		table := idleTable(spec.PortRange{First: 1, Last: rapid.IntRange(1, 12).Draw(t, "size")})
 		held := map[string]map[string]int{}
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			task := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "task")
@@ -143,7 +145,7 @@ func TestAllocateNeverTwice(t *testing.T) {
 // with the next one. To find it out takes a look at every process.
 func TestSearchOnlyTriesToBind(t *testing.T) {
 	port := unusedPorts(t, 1)[0]
-	table := newPortTable(PortRange{First: port, Last: port})
+	table := newPortTable(spec.PortRange{First: port, Last: port})
 	occupy(t, port)
 	allocations := testing.AllocsPerRun(5, func() {
 		if given, err := table.allocate("web", []string{"ssh"}, nil, nil); err == nil {

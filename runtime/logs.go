@@ -14,8 +14,6 @@ const previousSuffix = ".1"
 
 // Limits and intervals of logs.
 const (
-	// DefaultLogMaxSize is the limit of a log file in bytes.
-	DefaultLogMaxSize = 10 << 20
 	// qmpLogMaxSize limits the QMP log further: it lies on a tmpfs as a rule,
 	// and only its latest lines are evidence.
 	qmpLogMaxSize = 256 << 10

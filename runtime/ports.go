@@ -14,9 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PortRange is the host ports that may be allocated, both ends included.
-type PortRange struct{ First, Last int }
-
 // PortError says that a host port cannot be had, and who has it as far as that
 // can be seen: PID is zero and Program empty when it cannot.
 type PortError struct {

@@ -11,5 +11,5 @@ func (o Options) Predict(task *spec.Task, rec *Record) map[string]int {
 	if rec != nil {
 		had = rec.Ports
 	}
-	return o.tuned(o.tuning()).DynamicPorts.predict(task.Name, task.Dynamic(), had)
+	return predictPorts(o.tuned(o.tuning()).DynamicPorts, task.Name, task.Dynamic(), had)
 }

@@ -11,10 +11,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
+	"github.com/qemu-reconciler/qemu-reconciler/spec"
 )
-
-// DefaultPortRange is where host ports are allocated from.
-var DefaultPortRange = PortRange{First: 20000, Last: 32000}
 
 // ErrClosed is returned by everything that needs an open Runtime.
 var ErrClosed = errors.New("runtime is closed")
@@ -25,13 +23,14 @@ type Options struct {
 	Layout Layout
 	// Log gets what no operator of a single task needs; nil logs nothing.
 	Log hclog.Logger
-	// LogMaxSize limits each log file, in bytes; zero means 10 MiB.
+	// LogMaxSize limits each log file, in bytes; zero means what an empty
+	// config.hcl does.
 	LogMaxSize int64
 	// Sandbox puts QEMU under its seccomp filter where it was built with one.
 	Sandbox bool
-	// DynamicPorts is where host ports are allocated from; zero means
-	// 20000-32000. Ports that were given stay as they are.
-	DynamicPorts PortRange
+	// DynamicPorts is where host ports are allocated from; zero means what an
+	// empty config.hcl does. Ports that were given stay as they are.
+	DynamicPorts spec.PortRange
 	// Fingerprint knows the emulators; nil makes one. One that is given is its
 	// giver's to close.
 	Fingerprint *Fingerprint

@@ -1,13 +1,15 @@
 package runtime
 
-// Tuning is what may be changed while a Runtime runs. Zero values mean the
-// defaults that Options name.
+import "github.com/qemu-reconciler/qemu-reconciler/spec"
+
+// Tuning is what may be changed while a Runtime runs. Zero values mean what
+// an empty config.hcl does.
 type Tuning struct {
 	// LogMaxSize counts for all logs at once, the rest for what is started from
 	// then on.
 	LogMaxSize   int64
 	Sandbox      bool
-	DynamicPorts PortRange
+	DynamicPorts spec.PortRange
 }
 
 // Tune changes what new starts go by, and how large logs may grow. No VM that
@@ -22,11 +24,12 @@ func (r *Runtime) Tune(t Tuning) {
 }
 
 func (t Tuning) withDefaults() Tuning {
+	defaults := spec.DefaultConfig()
 	if t.LogMaxSize <= 0 {
-		t.LogMaxSize = DefaultLogMaxSize
+		t.LogMaxSize = defaults.LogMaxSize
 	}
-	if t.DynamicPorts == (PortRange{}) {
-		t.DynamicPorts = DefaultPortRange
+	if t.DynamicPorts == (spec.PortRange{}) {
+		t.DynamicPorts = defaults.DynamicPorts
 	}
 	return t
 }

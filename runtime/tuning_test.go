@@ -21,7 +21,7 @@ func TestTune(t *testing.T) {
 		return task
 	}
 	before := l.start(task("before")).Record
-	l.Tune(Tuning{LogMaxSize: 4096, DynamicPorts: PortRange{First: 41000, Last: 41999}})
+	l.Tune(Tuning{LogMaxSize: 4096, DynamicPorts: spec.PortRange{First: 41000, Last: 41999}})
 	after := l.start(task("after")).Record
 	sandboxed := func(r *Record) bool { return slices.Contains(r.Process.Argv, "-sandbox") }
 	if !sandboxed(before) || sandboxed(after) {
@@ -43,7 +43,7 @@ func TestTune(t *testing.T) {
 		t.Errorf("again: %s", asJSON(again))
 	}
 	l.Tune(Tuning{}) // the defaults
-	if got := *l.tuning.Load(); got != (Tuning{LogMaxSize: DefaultLogMaxSize, DynamicPorts: DefaultPortRange}) {
+	if got := *l.tuning.Load(); got != (Tuning{LogMaxSize: 10 << 20, DynamicPorts: spec.PortRange{First: 20000, Last: 32000}}) {
 		t.Errorf("defaults: %+v", got)
 	}
 }

@@ -121,7 +121,7 @@ func (o Options) Preview(task *spec.Task, rec *Record) ([]string, error) {
 	return CommandLine{
 		Program: path, Features: features, Task: task, Sandbox: o.Sandbox,
 		UUID: uuidOf(task, rec, machineID(), o.Layout.State), Format: image.format, BlockDevice: image.blockDevice,
-		Forwards: task.Forwards(o.DynamicPorts.predict(task.Name, task.Dynamic(), had)),
+		Forwards: task.Forwards(predictPorts(o.DynamicPorts, task.Name, task.Dynamic(), had)),
 	}.Argv(), nil
 }
 

@@ -134,7 +134,7 @@ func engineTuning(config *spec.DaemonConfig) reconcile.Tuning {
 func (s *setup) runtimeOptions(host *runtime.Fingerprint, log hclog.Logger, poke func()) runtime.Options {
 	return runtime.Options{
 		Layout: s.layout(), Log: log, LogMaxSize: s.config.LogMaxSize, Sandbox: s.config.Sandbox,
-		DynamicPorts: runtime.PortRange(s.config.DynamicPorts), Fingerprint: host, Poke: poke,
+		DynamicPorts: s.config.DynamicPorts, Fingerprint: host, Poke: poke,
 	}
 }
 

@@ -31,7 +31,7 @@ func (d *daemonProcess) rereadConfig() {
 	d.log.SetLevel(logLevel(d.logLevel, config))
 	d.engine.Tune(engineTuning(config))
 	d.runtime.Tune(runtime.Tuning{
-		LogMaxSize: config.LogMaxSize, Sandbox: config.Sandbox, DynamicPorts: runtime.PortRange(config.DynamicPorts),
+		LogMaxSize: config.LogMaxSize, Sandbox: config.Sandbox, DynamicPorts: config.DynamicPorts,
 	})
 	if keys := changedKeys(d.setup.config, config); len(keys) > 0 {
 		d.log.Warn("config.hcl has changes that need a restart of the daemon (its VMs stay)", "keys", keys)
