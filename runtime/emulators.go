@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/qemu-reconciler/qemu-reconciler/spec"
 )
 
 // findEmulator looks for a program by name on PATH. The error says how to get
@@ -33,7 +35,7 @@ func findEmulator(name string) (string, error) {
 // packageOf names the package of Debian and Ubuntu that has an emulator; other
 // distributions call theirs alike.
 func packageOf(name string) string {
-	arch := strings.TrimPrefix(name, emulatorPrefix)
+	arch := strings.TrimPrefix(name, spec.EmulatorPrefix)
 	for _, family := range []struct{ prefix, pkg string }{
 		{"x86_64", "x86"}, {"i386", "x86"}, {"aarch64", "arm"}, {"arm", "arm"},
 		{"ppc", "ppc"}, {"mips", "mips"}, {"sparc", "sparc"},

@@ -16,7 +16,6 @@ import (
 )
 
 const (
-	emulatorPrefix = "qemu-system-"
 	// The failure of a probe is believed for retryFirst, and twice as long after
 	// each further one, up to retryLast: a binary that hangs must not hold up
 	// whoever asks again and again. One that answers is believed until it
@@ -90,7 +89,7 @@ var _ spec.Host = (*Fingerprint)(nil)
 func (f *Fingerprint) Emulators() []string {
 	var names []string
 	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
-		matches, _ := filepath.Glob(filepath.Join(globEscape(dir), emulatorPrefix+"*"))
+		matches, _ := filepath.Glob(filepath.Join(globEscape(dir), spec.EmulatorPrefix+"*"))
 		for _, match := range matches {
 			if isProgram(match) {
 				names = append(names, filepath.Base(match))

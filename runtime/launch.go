@@ -153,7 +153,7 @@ func CleanEnv(parent []string, task *spec.Task, layout Layout, ports map[string]
 		}
 	}
 	maps.Copy(env, task.Env)
-	maps.DeleteFunc(env, func(name, _ string) bool { return fromManager(name) || strings.HasPrefix(name, envOwn) })
+	maps.DeleteFunc(env, func(name, _ string) bool { return spec.ReservedVariable(name) })
 	env[envTask] = task.Name
 	env[envState] = layout.State
 	if marks, err := json.Marshal(ports); err == nil && len(ports) > 0 {
@@ -164,15 +164,4 @@ func CleanEnv(parent []string, task *spec.Task, layout Layout, ports map[string]
 		out = append(out, name+"="+env[name])
 	}
 	return out
-}
-
-// fromManager tells the variables that are the service manager's word to the
-// daemon alone (systemd.exec(5)): a QEMU that answered in the daemon's name
-// could end the service.
-func fromManager(name string) bool {
-	switch name {
-	case "NOTIFY_SOCKET", "INVOCATION_ID", "JOURNAL_STREAM":
-		return true
-	}
-	return strings.HasPrefix(name, "WATCHDOG_") || strings.HasPrefix(name, "LISTEN_")
 }

@@ -36,8 +36,6 @@ const (
 	// envPorts has the allocated host ports by label, as JSON: a command line
 	// does not tell labels.
 	envPorts = "QEMU_RECONCILER_PORTS"
-	// envOwn begins the names of all variables that are this program's.
-	envOwn = "QEMU_RECONCILER_"
 )
 
 // BootID is the kernel's id of this boot; empty when it cannot be read.

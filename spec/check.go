@@ -224,7 +224,14 @@ var (
 const ownVariables = "QEMU_RECONCILER_"
 
 // managersVariables are those of systemd.exec(5) that speak to one process.
+// A QEMU that answered in the daemon's name could end the service.
 var managersVariables = regexp.MustCompile(`^(NOTIFY_SOCKET|INVOCATION_ID|JOURNAL_STREAM|WATCHDOG_.*|LISTEN_.*)$`)
+
+// ReservedVariable says whether an environment variable is not a task's to set:
+// it is this program's, or the service manager's word to the daemon alone.
+func ReservedVariable(name string) bool {
+	return strings.HasPrefix(name, ownVariables) || managersVariables.MatchString(name)
+}
 
 func envName(v cty.Value) []problem {
 	name := v.AsString()
