@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -38,7 +39,12 @@ func (e *LockedError) Error() string {
 // child between fork and exec, and the kernel tells who holds it (fcntl(2)).
 // The price: it is per process, so whoever closes any descriptor of the file
 // in the same process lets go of it.
-type lock struct{ file *os.File }
+type lock struct {
+	file *os.File
+	// kept are further descriptors of what may be the same file: they stay open
+	// as long as the lock is held.
+	kept []*os.File
+}
 
 // acquireLock takes the lock, waiting for a predecessor that is dying. The
 // error is a *LockedError when it is held on.
@@ -62,32 +68,80 @@ func acquireLock(ctx context.Context, path string) (*lock, error) {
 }
 
 func tryLock(path string) (*lock, error) {
-	file, err := openPrivate(path, os.O_RDWR|os.O_CREATE)
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	request := wholeFile()
-	err = unix.FcntlFlock(file.Fd(), unix.F_SETLK, &request)
-	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-		pid := holderOf(file)
+	if err := claim(file, path); err != nil {
 		file.Close()
-		return nil, &LockedError{Path: path, PID: pid}
-	}
-	if err != nil {
-		file.Close()
-		return nil, fmt.Errorf("lock %s: %w", path, err)
+		return nil, err
 	}
 	return &lock{file: file}, nil
 }
 
-func (l *lock) release() error { return l.file.Close() }
+// claim locks an open file, which is this user's alone whatever the umask. The
+// file stays open, also when it cannot be had.
+func claim(file *os.File, path string) error {
+	if err := file.Chmod(0o600); err != nil {
+		return err
+	}
+	request := wholeFile()
+	err := unix.FcntlFlock(file.Fd(), unix.F_SETLK, &request)
+	switch {
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EACCES):
+		return &LockedError{Path: path, PID: holderOf(file)}
+	case err != nil:
+		return fmt.Errorf("lock %s: %w", path, err)
+	}
+	return nil
+}
+
+// renew takes the lock on the file that is at the path now. That may be the
+// file that is locked already, when it came back or a look at it failed: then
+// nothing is closed, for that would let go of the lock.
+func (l *lock) renew(path string) error {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	spare, old := file, l.file
+	if err = claim(file, path); err == nil {
+		l.file, spare = file, old
+	}
+	if surelyDiffer(file, old) {
+		return errors.Join(err, spare.Close())
+	}
+	l.kept = append(l.kept, spare)
+	return err
+}
+
+func surelyDiffer(a, b *os.File) bool {
+	infoA, errA := a.Stat()
+	infoB, errB := b.Stat()
+	return errA == nil && errB == nil && !os.SameFile(infoA, infoB)
+}
+
+func (l *lock) release() error {
+	errs := []error{l.file.Close()}
+	for _, file := range l.kept {
+		errs = append(errs, file.Close())
+	}
+	return errors.Join(errs...)
+}
 
 // current says whether the lock is still on the file at the path: one that was
 // removed keeps nobody off.
-func (l *lock) current(path string) bool {
-	mine, errMine := l.file.Stat()
-	there, errThere := os.Stat(path)
-	return errMine == nil && errThere == nil && os.SameFile(mine, there)
+func (l *lock) current(path string) bool { return leadsTo(path, l.file) }
+
+// leadsTo says whether a path still leads to what is open. A look that fails
+// tells nothing: only what is not there, or is something else, does not.
+func leadsTo(path string, open *os.File) bool {
+	there, err := os.Stat(path)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	mine, err := open.Stat()
+	return err == nil && os.SameFile(mine, there)
 }
 
 // lockHolder is the pid that holds the lock, or zero. It must not be asked by

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -50,6 +51,63 @@ func TestLockWaitsForDyingPredecessor(t *testing.T) {
 			must(t, err)
 			must(t, r.Close())
 		})
+	}
+}
+
+// TestLockOutlivesALook: a lock that is taken anew on the very file that is
+// locked, since a look at it failed, was never let go of; one whose file is gone
+// is on the file that came in its place, and on that alone.
+func TestLockOutlivesALook(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	layout := Layout{State: filepath.Join(dir, "state"), Run: filepath.Join(dir, "run")}
+	must(t, layout.Prepare())
+	held, err := tryLock(layout.RunLock())
+	must(t, err)
+	for range 2 {
+		must(t, held.renew(layout.RunLock()))
+		if pid := tellLocked(t, layout); pid != os.Getpid() {
+			t.Errorf("the lock is that of %d", pid)
+		}
+	}
+	must(t, os.Remove(layout.RunLock()))
+	must(t, held.renew(layout.RunLock()))
+	if pid := tellLocked(t, layout); pid != os.Getpid() || !held.current(layout.RunLock()) {
+		t.Errorf("the new file is locked by %d", pid)
+	}
+	must(t, held.release())
+	if err := openElsewhere(t, Layout{State: t.TempDir(), Run: layout.Run}); err != nil {
+		t.Errorf("it was released: %v", err)
+	}
+}
+
+// TestLooksThatFail: a path that cannot be looked at tells nothing of what was
+// there; the keeper makes nothing anew for it, and once it can be looked at again
+// all is as before. A lock file that is gone is another matter.
+func TestLooksThatFail(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.cancel() // this test is the keeper
+	l.tasks.Wait()
+	for _, dir := range []string{l.layout.State, l.layout.Run} {
+		must(t, os.Rename(dir, dir+".away"))
+		must(t, os.Symlink(dir, dir)) // ELOOP
+	}
+	l.keepStateDirectory()
+	l.keepRunDirectory()
+	for _, dir := range []string{l.layout.State, l.layout.Run} {
+		must(t, os.Remove(dir))
+		must(t, os.Rename(dir+".away", dir))
+	}
+	l.keepStateDirectory()
+	l.keepRunDirectory()
+	if text := l.log.String(); strings.Contains(text, "removed") {
+		t.Errorf("told: %s", text)
+	}
+	must(t, os.Remove(l.layout.RunLock()))
+	l.keepRunDirectory()
+	if pid := tellLocked(t, l.layout); pid != os.Getpid() {
+		t.Errorf("the run directory is locked by %d", pid)
 	}
 }
 

@@ -33,11 +33,7 @@ func (d *heldDirectory) hold(path string) error {
 }
 
 // current says whether the directory is still the one at the path.
-func (d *heldDirectory) current(path string) bool {
-	mine, errMine := d.file.Stat()
-	there, errThere := os.Stat(path)
-	return errMine == nil && errThere == nil && os.SameFile(mine, there)
-}
+func (d *heldDirectory) current(path string) bool { return leadsTo(path, d.file) }
 
 func (d *heldDirectory) release() {
 	if d.file != nil {
@@ -77,30 +73,41 @@ func (r *Runtime) inhabited(ctx context.Context, task string) bool {
 	return !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.ENOENT)
 }
 
-// keepRunDirectory makes the directory of the sockets anew when somebody
-// removed it. The sockets of VMs that run are lost with it, which is said once.
+// keepRunDirectory makes the directory of the sockets anew, with its lock, when
+// somebody removed it. The sockets of VMs that run are lost with it, which is
+// said once.
 func (r *Runtime) keepRunDirectory() {
-	if r.run.current(r.layout.VMsDir()) {
+	there := r.run.current(r.layout.VMsDir())
+	if there && r.runLock.current(r.layout.RunLock()) {
 		return
 	}
-	if err := r.layout.Prepare(); err != nil {
-		r.complainOnce(err)
-		return
-	}
-	if err := r.lockRunDirectory(); err != nil {
-		r.complainOnce(err)
-		return
-	}
-	if err := r.run.hold(r.layout.VMsDir()); err != nil {
+	if err := r.renewRun(); err != nil {
 		r.complainOnce(err)
 		return
 	}
 	r.runFault = ""
+	if there {
+		r.log.Warn("lock of the run directory was removed and is taken anew", "path", r.layout.RunLock())
+		return
+	}
 	r.log.Warn("run directory was removed and is made anew", "path", r.layout.Run)
 	for _, m := range r.list() {
 		m.loseSockets()
 	}
 	r.poke()
+}
+
+// renewRun makes the directory and takes the lock that went away with it.
+func (r *Runtime) renewRun() error {
+	if err := r.layout.Prepare(); err != nil {
+		return err
+	}
+	if !r.runLock.current(r.layout.RunLock()) {
+		if err := r.runLock.renew(r.layout.RunLock()); err != nil {
+			return err
+		}
+	}
+	return r.run.hold(r.layout.VMsDir())
 }
 
 // complainOnce tells a fault that every round of the keeper meets again.
@@ -109,20 +116,6 @@ func (r *Runtime) complainOnce(err error) {
 		r.runFault = text
 		r.log.Error("run directory was removed and cannot be made anew", "error", err)
 	}
-}
-
-// lockRunDirectory takes the lock that went away with the directory.
-func (r *Runtime) lockRunDirectory() error {
-	if r.runLock.current(r.layout.RunLock()) {
-		return nil
-	}
-	held, err := tryLock(r.layout.RunLock())
-	if err != nil {
-		return err
-	}
-	old := r.runLock
-	r.runLock = held
-	return old.release()
 }
 
 // loseSockets notes that the sockets of a process are gone.

@@ -39,13 +39,7 @@ func (r *Runtime) renewState() error {
 		return err
 	}
 	if !r.stateLock.current(r.layout.StateLock()) {
-		held, err := tryLock(r.layout.StateLock())
-		if err != nil {
-			return err
-		}
-		old := r.stateLock
-		r.stateLock = held
-		if err := old.release(); err != nil {
+		if err := r.stateLock.renew(r.layout.StateLock()); err != nil {
 			return err
 		}
 	}
