@@ -79,20 +79,11 @@ func (r *Runtime) adoptPorts(records map[string]*Record) {
 
 // restore makes records for tasks whose own is corrupt or gone: of the copy
 // that a durable write left, and else of nothing, when a process is all there
-// is. What a copy says of processes is old and not believed. A copy without
-// record and process is of a task that somebody deleted by hand.
+// is.
 func (r *Runtime) restore(stored Stored, running map[string][]Found) map[string]*Record {
 	out := map[string]*Record{}
 	for task, spare := range stored.Spare {
-		if stored.Corrupt[task] == nil && len(running[task]) == 0 {
-			if err := r.store.Delete(task); err != nil {
-				r.log.Warn("copy of a deleted record stays", "task", task, "error", err)
-			}
-			crash.Point("adopt.uncopied")
-			continue
-		}
-		out[task] = spare.clone()
-		out[task].Process, out[task].Intent = nil, nil
+		out[task] = spare.standIn()
 	}
 	for task := range running {
 		if stored.Records[task] == nil && stored.Untouchable[task] == nil && out[task] == nil {

@@ -20,6 +20,14 @@ func (r *Record) clone() *Record {
 	return &c
 }
 
+// standIn is what a copy is good for when the record is lost. What it says of
+// processes is old and not believed.
+func (r *Record) standIn() *Record {
+	c := r.clone()
+	c.Process, c.Intent = nil, nil
+	return c
+}
+
 func copyOf[T any](p *T) *T {
 	if p == nil {
 		return nil

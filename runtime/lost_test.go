@@ -69,24 +69,39 @@ func TestRecordLost(t *testing.T) {
 	}
 }
 
-// TestCorruptWithoutProcess: what must survive survives in the durable copy.
-func TestCorruptWithoutProcess(t *testing.T) {
+// TestLostWithoutProcess: what must survive survives in the durable copy, be the
+// record corrupt or gone. A view without a daemon sees the same.
+func TestLostWithoutProcess(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	must(t, l.Update("vm", func(r *Record) { r.Held, r.Ports = true, map[string]int{"ssh": 20022} }))
-	must(t, l.Update("deleted", func(r *Record) { r.Held = true }))
+	ports := map[string]int{"corrupt": 20022, "gone": 20023}
+	for name, port := range ports {
+		must(t, l.Update(name, func(r *Record) { r.Held, r.Ports = true, map[string]int{"ssh": port} }))
+	}
 	for range 2 { // and it is still there the next time
+		var seen map[string]Observation
 		l.reopen(func() {
-			must(t, os.Truncate(l.layout.Record("vm"), 0))
-			must(t, remove(l.layout.Record("deleted")))
+			must(t, os.Truncate(l.layout.Record("corrupt"), 0))
+			must(t, os.Remove(l.layout.Record("gone")))
+			snapshot, err := View(t.Context(), l.layout)
+			must(t, err)
+			seen = snapshot.Observations
 		})
-		o, ok := l.Observe()["vm"]
-		if !ok || !o.Record.Held || o.Record.Ports["ssh"] != 20022 {
-			t.Fatalf("restored: %s", asJSON(o))
+		for name, port := range ports {
+			for who, observed := range map[string]map[string]Observation{"daemon": l.Observe(), "view": seen} {
+				if o := observed[name]; o.Record == nil || !o.Record.Held || o.Record.Ports["ssh"] != port || o.Alive {
+					t.Fatalf("%s as the %s sees it: %s", name, who, asJSON(o))
+				}
+			}
+			l.onDisk(name)
 		}
-		if o, ok := l.Observe()["deleted"]; ok {
-			t.Errorf("a record that was deleted by hand is back: %s", asJSON(o))
-		}
+	}
+	for name := range ports { // who was forgotten stays away
+		must(t, l.Forget(name))
+	}
+	l.reopen(func() {})
+	if left := l.Observe(); len(left) != 0 {
+		t.Errorf("forgotten and back: %s", asJSON(left))
 	}
 }
 

@@ -51,7 +51,7 @@ type Store struct {
 // Stored is what a Store holds.
 type Stored struct {
 	Records map[string]*Record
-	// Spare are the safe copies of records that are gone or corrupt. Their
+	// Spare are the safe copies of records that are lost: corrupt, or gone. Their
 	// word on processes is old.
 	Spare map[string]*Record
 	// Corrupt says of every record that makes no sense what is wrong with it.
@@ -131,8 +131,8 @@ func (s *Store) Load() (Stored, error) {
 }
 
 // setAside gives a corrupt record another name. One that has a copy to stand in
-// for it keeps its own name as well, until that is written: were it gone, a
-// daemon that comes after a crash would take it for one that somebody deleted.
+// for it keeps its own name as well, until that is written: a daemon that comes
+// after a crash then says the same of it.
 func setAside(path, aside string, spare bool) error {
 	if spare && os.Link(path, aside) == nil { // not every file system has links
 		return nil
@@ -179,11 +179,14 @@ func (s *Store) Put(record *Record, durable bool) error {
 	return syncDir(s.layout.TasksDir())
 }
 
-// Delete removes the record of a task.
+// Delete removes the record of a task. The copy goes first: one without a record
+// is there only when the record was lost.
 func (s *Store) Delete(task string) error {
-	err := remove(s.layout.Record(task))
+	if err := remove(s.safe(task)); err != nil {
+		return err
+	}
 	crash.Point("forget.halved")
-	return errors.Join(err, remove(s.safe(task)))
+	return remove(s.layout.Record(task))
 }
 
 func (s *Store) safe(task string) string {

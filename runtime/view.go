@@ -43,12 +43,14 @@ func View(ctx context.Context, layout Layout) (*Snapshot, error) {
 		}
 		out.Observations[task] = viewOf(layout, record)
 	}
+	for task, spare := range stored.Spare {
+		out.Observations[task] = Observation{Record: spare.standIn()}
+	}
 	for task, reason := range stored.Corrupt {
-		record := &Record{Version: RecordVersion, Task: task}
-		if spare := stored.Spare[task]; spare != nil {
-			record = spare.clone()
+		record := out.Observations[task].Record
+		if record == nil {
+			record = &Record{Version: RecordVersion, Task: task}
 		}
-		record.Process = nil
 		out.Observations[task] = Observation{Record: record, Trouble: reason.Error()}
 	}
 	for task, reason := range stored.Untouchable {

@@ -86,7 +86,7 @@ var Points = []Named{
 	{"approve.taken", "the approval counts, and is not told"},
 
 	{"forget.began", "a record is to go, all is there"},
-	{"forget.halved", "the record is deleted, its durable copy is not"},
+	{"forget.halved", "the durable copy is deleted, the record is not"},
 	{"forget.deleted", "record and copy are deleted, ports and sockets are there"},
 	{"forget.released", "the ports are free, the sockets are there"},
 	{"forget.done", "sockets are removed, nothing tells of it"},
@@ -99,7 +99,6 @@ var Points = []Named{
 	{"adopt.loaded", "all records are read, no process is looked at"},
 	{"adopt.restored", "records are made anew in memory"},
 	{"adopt.rewritten", "a record that was made anew is written, its process not found"},
-	{"adopt.uncopied", "the copy of a record that was deleted is deleted"},
 	{"adopt.recorded", "the record's process is found and not followed"},
 	{"adopt.told", "events tell of the adoption, nobody follows the process"},
 	{"adopt.socket.found", "the process of an announced start is found by its socket, not recorded"},

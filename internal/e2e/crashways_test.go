@@ -72,11 +72,11 @@ var (
 	wayRecord      = &crashWay{name: "record", variant: guest.Deaf, config: []string{crashPort}, ready: (*crashed).widow}
 	waySocket      = &crashWay{name: "socket", variant: guest.Deaf, config: []string{crashPort}, ready: dying("start.forked", (*crashed).drop)}
 	wayNobody      = &crashWay{name: "nobody", variant: guest.Deaf, config: []string{crashPort}, ready: dying("start.announced", (*crashed).drop), replaces: true}
-	wayHalved      = &crashWay{name: "halved", variant: guest.Button, config: []string{crashPort, graceful}, ready: halve, end: absent}
 	wayUnseen      = &crashWay{name: "unseen", variant: guest.Deaf, config: []string{crashPort}, ready: (*crashed).bereave, replaces: true, restarts: 1}
 	wayLost        = &crashWay{name: "lost", variant: guest.Deaf, config: []string{crashPort}, ready: (*crashed).lose, recordless: true}
 	wayCorrupt     = &crashWay{name: "corrupt", variant: guest.Deaf, config: []string{crashPort}, ready: (*crashed).corrupt, recordless: true}
 	wayCorruptHeld = &crashWay{name: "corrupt-held", variant: guest.Deaf, config: []string{crashPort}, ready: (*crashed).corruptHeld, end: off, recordless: true}
+	wayLostHeld    = &crashWay{name: "lost-held", variant: guest.Deaf, config: []string{crashPort}, ready: (*crashed).loseHeld, end: off}
 )
 
 // crashPath says which way leads through the points whose names begin so, and
@@ -151,7 +151,6 @@ var crashPaths = []crashPath{
 	{"adopt.socket.", waySocket, 1},
 	{"adopt.nobody", wayNobody, 1},
 	{"adopt.cleared", wayNobody, 1},
-	{"adopt.uncopied", wayHalved, 1},
 	{"adopt.unseen", wayUnseen, 1},
 	{"adopt.environment.", wayLost, 1},
 	{"adopt.environment.", wayCorrupt, 1},
@@ -161,9 +160,11 @@ var crashPaths = []crashPath{
 	{"adopt.restored", wayLost, 1},
 	{"adopt.restored", wayCorrupt, 1},
 	{"adopt.restored", wayCorruptHeld, 1},
+	{"adopt.restored", wayLostHeld, 1},
 	{"adopt.rewritten", wayLost, 1},
 	{"adopt.rewritten", wayCorrupt, 1},
 	{"adopt.rewritten", wayCorruptHeld, 1},
+	{"adopt.rewritten", wayLostHeld, 1},
 }
 
 func (c *crashed) drop() { c.h.Write(c.name+".hcl", c.text) }
@@ -291,12 +292,23 @@ func (c *crashed) corrupt() {
 
 // corruptHeld does so to a task that an operator has stopped.
 func (c *crashed) corruptHeld() {
+	c.holdStopped()
+	c.h.must(os.Truncate(c.record(), 0))
+}
+
+// loseHeld takes away the record of such a task, and leaves the copy.
+func (c *crashed) loseHeld() {
+	c.holdStopped()
+	c.h.must(os.Remove(c.record()))
+}
+
+// holdStopped leaves a task that an operator has stopped without a daemon.
+func (c *crashed) holdStopped() {
 	c.run()
 	c.h.Act("stop", c.name, true)
 	c.pid = 0
 	c.h.AwaitConverged()
 	c.h.Kill()
-	c.h.must(os.Truncate(c.record(), 0))
 }
 
 // dying gives the deed of dying at a point on the way, once.
@@ -307,11 +319,6 @@ func dying(point string, walk func(*crashed)) func(*crashed) {
 		c.die(point, c.tally.first)
 		c.look()
 	}
-}
-
-func halve(c *crashed) {
-	c.run()
-	dying("forget.halved", (*crashed).remove)(c)
 }
 
 func (c *crashed) record() string { return filepath.Join(c.h.State, "tasks", c.name+".json") }

@@ -166,8 +166,8 @@ func TestMovedStateDirectory(t *testing.T) {
 	h.State += ".moved"
 }
 
-// Records that cannot be believed, of VMs that do not run: each is told by name,
-// what the durable copy has is kept, and the VM starts once.
+// Records that cannot be believed or are gone, of VMs that do not run: each is
+// told by name, what the durable copy has is kept, and the VM starts once.
 func TestCorruptRecordsAtRest(t *testing.T) {
 	t.Parallel()
 	h := Start(t)
@@ -177,6 +177,7 @@ func TestCorruptRecordsAtRest(t *testing.T) {
 		"empty":     func(path string) { h.must(os.Truncate(path, 0)) },
 		"ancient":   func(path string) { h.must(os.WriteFile(path, []byte(`{"version": 0, "task": "ancient"}`), 0o600)) },
 		"nameless":  func(path string) { h.must(os.WriteFile(path, []byte(`{"version": 1}`), 0o600)) },
+		"missing":   func(path string) { h.must(os.Remove(path)) },
 	}
 	before := map[string]TaskStatus{}
 	for name := range faults {
@@ -190,9 +191,14 @@ func TestCorruptRecordsAtRest(t *testing.T) {
 	for name, do := range faults {
 		do(h.recordPath(name))
 	}
+	if task, _ := h.StatusByCommand().Task("missing"); !strings.HasPrefix(task.Reason, "held by operator") {
+		t.Errorf("without a daemon: %+v", task)
+	}
 	h.StartDaemon()
 	for name := range faults {
-		h.AwaitEvent("record-corrupt", name)
+		if name != "missing" {
+			h.AwaitEvent("record-corrupt", name)
+		}
 		if task := h.AwaitPhase(name, "stopped"); !strings.HasPrefix(task.Reason, "held by operator") || !cmp.Equal(task.Ports, before[name].Ports) {
 			t.Errorf("%s: before %+v, after %+v", name, before[name], task)
 		}
