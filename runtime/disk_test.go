@@ -48,12 +48,17 @@ func TestFullDisk(t *testing.T) {
 	must(t, l.Start(t.Context(), startOf(late)))
 }
 
-// breakDisk makes every write of a record fail until mend is called.
+// breakDisk makes every write of a record fail until mend is called. A file is in
+// the way of the keeper, who would make the directory anew.
 func breakDisk(t *testing.T, layout Layout) (mend func()) {
 	t.Helper()
 	away := layout.TasksDir() + ".away"
 	must(t, os.Rename(layout.TasksDir(), away))
-	return func() { must(t, os.Rename(away, layout.TasksDir())) }
+	must(t, os.WriteFile(layout.TasksDir(), nil, 0o600))
+	return func() {
+		must(t, os.Remove(layout.TasksDir()))
+		must(t, os.Rename(away, layout.TasksDir()))
+	}
 }
 
 // TestFullDiskAfterExec: a VM whose start could be announced and then not be

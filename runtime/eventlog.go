@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 )
@@ -23,9 +24,16 @@ type EventLog struct {
 	path  string
 	limit int64
 
+	// sync brings a file or a directory to the disk.
+	sync func(*os.File) error
+
 	mu   sync.Mutex
 	file *os.File
 	size int64
+	// unsynced says that lines were written since the last Sync, fresh that the
+	// file was begun since then; former are those that were the log before it.
+	unsynced, fresh bool
+	former          []*os.File
 	// torn says that the last line has no end.
 	torn bool
 	// waiting are lines that could not be written yet, lost how many more there
@@ -36,7 +44,7 @@ type EventLog struct {
 
 // OpenEventLog opens or creates the log. limit is in bytes.
 func OpenEventLog(path string, limit int64) (*EventLog, error) {
-	l := &EventLog{path: path, limit: limit}
+	l := &EventLog{path: path, limit: limit, sync: (*os.File).Sync}
 	if err := l.open(); err != nil {
 		return nil, err
 	}
@@ -52,7 +60,7 @@ func (l *EventLog) open() error {
 	if err != nil {
 		return errors.Join(err, file.Close())
 	}
-	l.file, l.size, l.torn = file, info.Size(), true
+	l.file, l.size, l.torn, l.fresh = file, info.Size(), true, true
 	return nil
 }
 
@@ -154,11 +162,7 @@ func (l *EventLog) follow() error {
 		l.size = there.Size()
 		return nil
 	}
-	old := l.file
-	if err := l.open(); err != nil {
-		return err
-	}
-	return old.Close()
+	return l.succeed()
 }
 
 // write writes one line whole, or nothing of it as far as that can be had.
@@ -172,6 +176,7 @@ func (l *EventLog) write(line []byte) error {
 		}
 	}
 	n, err := l.file.Write(line)
+	l.unsynced = l.unsynced || n > 0
 	if err == nil {
 		l.size += int64(n)
 		return nil
@@ -186,16 +191,64 @@ func (l *EventLog) rotate() error {
 	if err := os.Rename(l.path, l.path+previousSuffix); err != nil {
 		return err
 	}
+	return l.succeed()
+}
+
+// succeed begins another file; the one before is closed when it is on the disk.
+// When there can be no other it goes on.
+func (l *EventLog) succeed() error {
 	old := l.file
 	if err := l.open(); err != nil {
-		return err // the old file goes on
+		return err
 	}
-	return old.Close()
+	l.former = append(l.former, old)
+	return nil
+}
+
+// lacks says whether there are lines that a power cut would take.
+func (l *EventLog) lacks() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unsynced
+}
+
+// Sync brings to the disk what was written. Nobody who appends waits for it.
+func (l *EventLog) Sync() error {
+	l.mu.Lock()
+	due, fresh, files := l.unsynced, l.fresh, append(l.former, l.file)
+	if due {
+		l.unsynced, l.fresh, l.former = false, false, nil
+	}
+	l.mu.Unlock()
+	if !due {
+		return nil
+	}
+	var errs []error
+	for i, file := range files {
+		errs = append(errs, l.sync(file))
+		if i < len(files)-1 {
+			errs = append(errs, file.Close())
+		}
+	}
+	if fresh {
+		errs = append(errs, syncDir(filepath.Dir(l.path), l.sync))
+	}
+	err := errors.Join(errs...)
+	if err != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.unsynced, l.fresh = true, l.fresh || fresh
+	}
+	return err
 }
 
 // Close ends the log; it tries once more to write what waits.
 func (l *EventLog) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return errors.Join(l.flush(), l.file.Close())
+	errs := []error{l.flush(), l.file.Close()}
+	for _, old := range l.former {
+		errs = append(errs, old.Close())
+	}
+	return errors.Join(errs...)
 }

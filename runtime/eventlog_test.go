@@ -34,3 +34,35 @@ func TestEventLogWaits(t *testing.T) {
 		t.Errorf("moved away: %v", events)
 	}
 }
+
+// TestEventLogSyncs: what was written is brought to the disk once, also of a file
+// that was rotated away meanwhile.
+func TestEventLogSyncs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "events.jsonl")
+	log, err := OpenEventLog(path, 100)
+	must(t, err)
+	disk := newTestDisk()
+	log.sync = disk.sync
+	for _, step := range []struct {
+		appends     int
+		files, dirs int
+	}{{1, 1, 1}, {0, 0, 0}, {2, 3, 1}, {0, 0, 0}} { // a line fills the file
+		for range step.appends {
+			must(t, log.Append(LogEvent{Type: "t"}))
+		}
+		files, dirs := disk.syncs("events"), disk.dirSyncs(dir)
+		must(t, log.Sync())
+		if files, dirs = disk.syncs("events")-files, disk.dirSyncs(dir)-dirs; files != step.files || dirs != step.dirs || log.lacks() {
+			t.Errorf("after %d more events %d files and %d directories were synced, want %d and %d", step.appends, files, dirs, step.files, step.dirs)
+		}
+	}
+	must(t, log.Close())
+	disk.cut(t, dir)
+	for _, name := range []string{path, path + previousSuffix} {
+		if events := readEvents(t, name); len(events) != 1 {
+			t.Errorf("%s has %d events, want 1", filepath.Base(name), len(events))
+		}
+	}
+}

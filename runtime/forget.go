@@ -64,8 +64,10 @@ func (m *machine) forget() error {
 		return err
 	}
 	crash.Point("forget.deleted")
+	m.rt.soon() // until it is on the disk a power cut could bring it back
 	m.forgotten = true
 	m.unsaved.Store(false)
+	m.unsynced.Store(false)
 	m.rt.ports.release(m.name, m.current().Ports)
 	crash.Point("forget.released")
 	return os.RemoveAll(m.rt.layout.VMDir(m.name))

@@ -45,6 +45,7 @@ func (r *Runtime) keeper() {
 				round = next
 			}
 		}
+		r.secureAside()
 		timer.Reset(time.Until(round))
 	}
 }

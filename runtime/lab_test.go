@@ -34,6 +34,7 @@ type lab struct {
 	images string
 	poked  chan struct{}
 	log    logBuffer
+	sync   func(*os.File) error
 }
 
 // logBuffer keeps what was logged.
@@ -56,8 +57,14 @@ func (b *logBuffer) String() string {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
+	return newLabWith(t, nil)
+}
+
+// newLabWith is a lab with a sync of its own; nil is the usual one.
+func newLabWith(t *testing.T, sync func(*os.File) error) *lab {
+	t.Helper()
 	dir := t.TempDir()
-	l := &lab{t: t, layout: Layout{State: filepath.Join(dir, "state"), Run: filepath.Join(dir, "run")}, images: dir, poked: make(chan struct{}, 1)}
+	l := &lab{t: t, sync: sync, layout: Layout{State: filepath.Join(dir, "state"), Run: filepath.Join(dir, "run")}, images: dir, poked: make(chan struct{}, 1)}
 	t.Cleanup(func() { killAll(t, l.layout) })
 	l.open()
 	return l
@@ -65,7 +72,7 @@ func newLab(t *testing.T) *lab {
 
 func (l *lab) options() Options {
 	return Options{
-		Layout: l.layout, Fingerprint: labFingerprint(), Sandbox: true,
+		Layout: l.layout, Fingerprint: labFingerprint(), Sandbox: true, sync: l.sync,
 		Log: hclog.New(&hclog.LoggerOptions{Output: &l.log}),
 		Poke: func() {
 			select {

@@ -43,6 +43,7 @@ func TestRecordLost(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
 			before := l.start(l.task("vm", guest.Button)).Record
+			l.secured()
 			l.reopen(func() {
 				for _, do := range c.do {
 					do(l)

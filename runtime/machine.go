@@ -29,9 +29,11 @@ type machine struct {
 
 	// writing is held while the record is replaced and written.
 	writing sync.Mutex
-	// unsynced says that the disk lacks something that must survive a power
-	// cut; guarded by writing.
-	unsynced bool
+	// copied is the record that the durable copy has, on the disk itself; nil as
+	// long as nobody has looked. Guarded by writing.
+	copied *Record
+	// unsynced says that the copy lacks something that must survive a power cut.
+	unsynced atomic.Bool
 	// forgotten stops writes of a task that is gone; guarded by writing.
 	forgotten bool
 	// unsaved says that the record in memory is newer than the one on the disk.
@@ -57,14 +59,16 @@ type facts struct {
 	unreachable bool
 }
 
+// newMachine makes one of a record that was found; what of it is on the disk
+// itself is seen later.
 func newMachine(rt *Runtime, record *Record) *machine {
-	return &machine{
+	m := &machine{
 		rt: rt, name: record.Task, record: record,
 		log:  rt.log.With("task", record.Task),
 		turn: make(chan struct{}, 1),
-		// A start that was interrupted had perhaps not synced what it announced.
-		unsynced: record.Intent != nil,
 	}
+	m.unsynced.Store(true)
+	return m
 }
 
 // take waits for the machine's turn for a deed, which lasts until end is called.
@@ -150,8 +154,8 @@ type saving int
 
 const (
 	// saveFirst changes nothing unless it is written. The disk itself is waited
-	// for only where host ports change; what else must survive a power cut gets
-	// there with the next write, so that no start waits for it.
+	// for only where a host port is new; what else must survive a power cut the
+	// keeper brings there, so that no start waits for it.
 	saveFirst saving = iota
 	// saveAnyway changes the record in memory all the same; the next write, or
 	// the keeper, brings the disk up to date. No VM is stopped for a full disk.
@@ -194,24 +198,29 @@ func (m *machine) replace(how saving, edit func(*Record), also func()) error {
 	}
 	if how == saveLater {
 		m.unsaved.Store(true)
+		m.owe(after)
 		m.set(after, also)
 		settle(true)
 		return nil
 	}
-	durable := how == saveDurably || m.unsynced || lasting(before, after)
-	postponed := how == saveFirst && durable && maps.Equal(before.Ports, after.Ports)
-	durable = durable && !postponed
+	durable := how == saveDurably || how == saveFirst && !m.portsOnDisk(after.Ports)
 	crash.Point("record.changing")
 	err = m.rt.store.Put(after, durable)
 	crash.Point("record.saved")
+	if durable && err == nil {
+		m.copied = after
+	} else if durable {
+		m.copied = &Record{} // the old one or the new one
+	}
 	if err != nil && how != saveAnyway {
 		settle(false)
+		m.owe(before)
 		return err
 	}
+	m.owe(after)
 	m.set(after, also)
 	settle(true)
-	m.noteWrite(err, durable)
-	m.unsynced = m.unsynced || postponed
+	m.noteWrite(err)
 	return nil
 }
 
@@ -238,14 +247,12 @@ func (m *machine) exchangePorts(before, after map[string]int) (settle func(chang
 	}, nil
 }
 
-// noteWrite remembers whether memory is ahead of the disk.
-func (m *machine) noteWrite(err error, durable bool) {
+// noteWrite remembers whether memory is ahead of the record's file.
+func (m *machine) noteWrite(err error) {
 	if err == nil {
 		m.unsaved.Store(false)
-		m.unsynced = false
 		return
 	}
-	m.unsynced = m.unsynced || durable
 	if !m.unsaved.Swap(true) {
 		m.log.Error("record cannot be written; it is kept in memory and written later", "error", err)
 	}
@@ -263,9 +270,8 @@ func (m *machine) save() bool {
 	if m.forgotten || m.refused() != nil {
 		return false
 	}
-	durable := m.unsynced
-	err := m.rt.store.Put(m.current(), durable)
-	m.noteWrite(err, durable)
+	err := m.rt.store.Put(m.current(), false)
+	m.noteWrite(err)
 	return err == nil
 }
 

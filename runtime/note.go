@@ -59,7 +59,7 @@ func (n *note[T]) write(value T) error {
 		return err
 	}
 	n.latest = &value
-	return syncDir(filepath.Dir(n.path))
+	return syncDir(filepath.Dir(n.path), (*os.File).Sync)
 }
 
 // rewrite writes anew what a lost file held.

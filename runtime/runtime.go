@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,10 @@ type Options struct {
 	// Poke is called after anything changed by itself: an exit, QMP's answer,
 	// a pause. It must not block. Nil calls nothing.
 	Poke func()
+
+	// sync brings a file or a directory to the disk; nil is fsync. Tests count it,
+	// and hold it up.
+	sync func(*os.File) error
 }
 
 func (o Options) withDefaults() Options {
@@ -49,6 +54,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Poke == nil {
 		o.Poke = func() {}
+	}
+	if o.sync == nil {
+		o.sync = (*os.File).Sync
 	}
 	return o
 }
@@ -84,6 +92,10 @@ type Runtime struct {
 	// stateFault is what went wrong when the state directory was last made
 	// anew, eventsFault when the last event was written.
 	stateFault, eventsFault complaint
+	// securing says that a round of secure is under way, diskFault what went wrong
+	// in the last one.
+	securing  atomic.Bool
+	diskFault complaint
 	// directory is what is remembered of the task directory.
 	directory directoryFile
 	// opened is closed when everything that runs is known.
@@ -122,6 +134,7 @@ func Open(ctx context.Context, options Options) (*Runtime, error) {
 		host: machineID(), machines: map[string]*machine{}, directory: directoryFile{note: newDirectoryNote(options.Layout.Directory())},
 		removals: removalsFile{note: newRemovalsNote(options.Layout.Removals())},
 	}
+	r.store.sync = options.sync
 	r.Tune(options.tuning())
 	if ownFingerprint {
 		r.ended = append(r.ended, options.Fingerprint.Close)
@@ -149,6 +162,7 @@ func (r *Runtime) open(ctx context.Context) error {
 	if r.events, err = OpenEventLog(r.layout.Events(), r.options.LogMaxSize); err != nil {
 		return fmt.Errorf("event log: %w", err)
 	}
+	r.events.sync = r.options.sync
 	stored, err := r.store.Load()
 	if err != nil {
 		return err
@@ -186,12 +200,8 @@ func (r *Runtime) Event(kind, task, message string, about map[string]any) {
 	if deposed != nil { // the file is another daemon's
 		return
 	}
-	if err := r.events.Append(e); err != nil {
-		r.noteEvents(err)
-		r.soon()
-		return
-	}
-	r.noteEvents(nil)
+	r.noteEvents(r.events.Append(e))
+	r.soon() // it is written then, if it could not be, and brought to the disk
 }
 
 // noteEvents tells once that events cannot be written, and that they can again.
@@ -275,6 +285,8 @@ func (r *Runtime) ensure(task string) *machine {
 	m := r.machines[task]
 	if m == nil {
 		m = newMachine(r, &Record{Version: RecordVersion, Task: task})
+		m.copied = m.record // neither is there
+		m.unsynced.Store(false)
 		r.machines[task] = m
 	}
 	return m

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/qemu-reconciler/qemu-reconciler/internal/crash"
@@ -46,6 +47,13 @@ func (e *NewerError) Error() string {
 type Store struct {
 	layout Layout
 	now    func() time.Time
+	// sync brings a file or a directory to the disk.
+	sync func(*os.File) error
+	// stirred says that names came or went that are perhaps not on the disk yet.
+	stirred atomic.Bool
+	// trusted says that they were synced since an earlier daemon may have died
+	// before it came to that.
+	trusted atomic.Bool
 }
 
 // Stored is what a Store holds.
@@ -63,7 +71,9 @@ type Stored struct {
 
 // OpenStore makes the store of a state directory, which must exist.
 func OpenStore(layout Layout) *Store {
-	return &Store{layout: layout, now: time.Now}
+	s := &Store{layout: layout, now: time.Now, sync: (*os.File).Sync}
+	s.stirred.Store(true)
+	return s
 }
 
 // Read reads everything and changes nothing.
@@ -158,11 +168,10 @@ func (s *Store) sweep() error {
 // the disk when it returns; any other survives the death of this process but
 // perhaps not a power cut.
 func (s *Store) Put(record *Record, durable bool) error {
-	raw, err := json.MarshalIndent(record, "", " ")
+	raw, err := encodeRecord(record)
 	if err != nil {
 		return err
 	}
-	raw = append(raw, '\n')
 	if durable {
 		if err := s.replace(s.safe(record.Task), raw, true); err != nil {
 			return fmt.Errorf("record of %s: %w", record.Task, withAdvice(err))
@@ -176,12 +185,14 @@ func (s *Store) Put(record *Record, durable bool) error {
 	if !durable {
 		return nil
 	}
-	return syncDir(s.layout.TasksDir())
+	return syncDir(s.layout.TasksDir(), s.sync)
 }
 
 // Delete removes the record of a task. The copy goes first: one without a record
-// is there only when the record was lost.
+// is there only when the record was lost. Until the names are synced a power cut
+// may bring it back.
 func (s *Store) Delete(task string) error {
+	defer s.stirred.Store(true)
 	if err := remove(s.safe(task)); err != nil {
 		return err
 	}
@@ -193,18 +204,25 @@ func (s *Store) safe(task string) string {
 	return filepath.Join(s.layout.TasksDir(), task+safeSuffix)
 }
 
-func (s *Store) replace(path string, raw []byte, sync bool) (err error) {
-	file, err := os.CreateTemp(filepath.Dir(path), temporaryPrefix+filepath.Base(path)+"-*")
+func (s *Store) replace(path string, raw []byte, sync bool) error {
+	temporary, err := s.stage(path, raw, sync)
 	if err != nil {
 		return err
+	}
+	crash.Point("record.ready")
+	return place(temporary, path)
+}
+
+// stage writes what is to be at a path into a file beside it.
+func (s *Store) stage(path string, raw []byte, sync bool) (temporary string, err error) {
+	file, err := os.CreateTemp(filepath.Dir(path), temporaryPrefix+filepath.Base(path)+"-*")
+	if err != nil {
+		return "", named(path, err)
 	}
 	defer func() {
 		if err != nil {
 			os.Remove(file.Name())
-		}
-		// The temporary name is another each time and tells nobody anything.
-		if named := (*fs.PathError)(nil); errors.As(err, &named) {
-			named.Path = path
+			err = named(path, err)
 		}
 	}()
 	crash.Point("record.created")
@@ -215,25 +233,44 @@ func (s *Store) replace(path string, raw []byte, sync bool) (err error) {
 	}
 	crash.Point("record.written")
 	if err == nil && sync {
-		err = file.Sync()
+		err = s.sync(file)
 	}
 	if closed := file.Close(); err == nil {
 		err = closed
 	}
-	if err != nil {
-		return err
-	}
-	crash.Point("record.ready")
-	return os.Rename(file.Name(), path)
+	return file.Name(), err
 }
 
-func syncDir(path string) error {
+// place gives a staged file its name.
+func place(temporary, path string) error {
+	err := os.Rename(temporary, path)
+	if err != nil {
+		os.Remove(temporary)
+	}
+	return named(path, err)
+}
+
+// named has an error tell of the path: the temporary name is another each time
+// and tells nobody anything.
+func named(path string, err error) error {
+	if other := (*fs.PathError)(nil); errors.As(err, &other) {
+		other.Path = path
+	}
+	return err
+}
+
+func encodeRecord(record *Record) ([]byte, error) {
+	raw, err := json.MarshalIndent(record, "", " ")
+	return append(raw, '\n'), err
+}
+
+func syncDir(path string, sync func(*os.File) error) error {
 	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	return dir.Sync()
+	return sync(dir)
 }
 
 func remove(path string) error {

@@ -278,12 +278,14 @@ func TestCloneIsApart(t *testing.T) {
 	if diff := cmp.Diff(fullRecord(), original); diff != "" {
 		t.Error(diff)
 	}
-	if lasting(original, func() *Record { r := original.clone(); r.Restarts++; r.Process = nil; return r }()) {
-		t.Error("counters and processes need no sync")
+	if lasting(original, func() *Record { r := original.clone(); r.Intent, r.Process = nil, nil; return r }()) {
+		t.Error("what is under way needs no sync")
 	}
 	for name, edit := range map[string]func(*Record){
 		"held": func(r *Record) { r.Held = false }, "ports": func(r *Record) { r.Ports["ssh"]++ }, "format": func(r *Record) { r.Format.Inode++ },
 		"applied": func(r *Record) { task := *r.Applied; task.Resources.Cores++; r.Applied = &task }, "uuid": func(r *Record) { r.UUID = "" },
+		"exit": func(r *Record) { exit := *r.LastExit; exit.Code = nil; r.LastExit = &exit }, "restarts": func(r *Record) { r.Restarts++ },
+		"reboots": func(r *Record) { r.Reboots++ }, "attempts": func(r *Record) { r.Attempts = nil }, "failure": func(r *Record) { r.Failure = "" },
 	} {
 		changed := original.clone()
 		edit(changed)

@@ -80,8 +80,8 @@ func (r *Runtime) depose(locked *LockedError) {
 	r.poke()
 }
 
-// rewrite has the record written anew, to the disk itself. One that says nothing
-// was never written.
+// rewrite has the record written anew, and its copy. One that says nothing was
+// never written.
 func (m *machine) rewrite() {
 	m.writing.Lock()
 	defer m.writing.Unlock()
@@ -89,6 +89,7 @@ func (m *machine) rewrite() {
 	if m.forgotten || m.refused() != nil || reflect.DeepEqual(m.current(), nothing) {
 		return
 	}
-	m.unsynced = true
 	m.unsaved.Store(true)
+	m.copied = &Record{}
+	m.owe(m.current())
 }

@@ -43,6 +43,7 @@ var Points = []Named{
 	{"record.ready", "a temporary file is whole and not in place"},
 	{"record.copied", "the durable copy is in place, the record is old"},
 	{"record.replaced", "the record is in place, the directory is not synced"},
+	{"record.secured", "a copy that nobody waited for is in place, the directory is not synced"},
 	{"record.saved", "the record is written as it was to be, nobody acts on it"},
 
 	{"process.recorded", "the record has the process, nobody follows it"},

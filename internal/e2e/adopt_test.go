@@ -146,6 +146,7 @@ func TestCorruptRecords(t *testing.T) {
 			h.must(os.Remove(record + ".durable"))
 		}},
 	} {
+		h.AwaitSecured()
 		h.Kill()
 		step.do()
 		h.StartDaemon()

@@ -68,6 +68,9 @@ func (l *crashLane) cross(plan crossing) {
 	if c.way.ready != nil {
 		c.way.ready(c)
 	}
+	if strings.HasPrefix(c.point, "record.") && c.h.daemonRuns() {
+		c.h.AwaitSecured() // what is brought to the disk later goes through these points, too
+	}
 	c.order(c.point, c.pass)
 	if c.way.walk != nil {
 		c.way.walk(c)

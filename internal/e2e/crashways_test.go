@@ -103,9 +103,11 @@ var crashPaths = []crashPath{
 	{"session.replied", wayStart, 2},
 
 	// What is left behind before a write has its effect and after it: for every
-	// write of every way. Of a durable one the copy is written first.
+	// write of every way. Of a durable one the copy is written first; what nobody
+	// waits for comes last.
 	{"record.", wayStart, 1},
-	{"record.half", wayStart, 4},
+	{"record.half", wayStart, 5},
+	{"record.secured", wayStart, 1},
 	{"record.half", wayRemoval, 2},
 	{"record.half", wayReplace, 4},
 	{"record.half", wayDefine, 2},
@@ -279,7 +281,9 @@ func (c *crashed) bereave() {
 
 // lose takes its record away, and the record's copy.
 func (c *crashed) lose() {
-	c.widow()
+	c.run()
+	c.h.AwaitSecured()
+	c.h.Kill()
 	c.h.must(os.Remove(c.record()))
 	c.h.must(os.Remove(c.record() + ".durable"))
 }

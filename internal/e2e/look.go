@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 
@@ -194,6 +196,36 @@ func (h *Host) AwaitConverged() Status {
 func (h *Host) AwaitConsole(task, text string) {
 	h.t.Helper()
 	h.Await(fmt.Sprintf("%q on the console of %s", text, task), func() bool { return strings.Contains(h.Console(task), text) })
+}
+
+// AwaitSecured waits until the durable copies have all that the records have, but
+// for what is under way.
+func (h *Host) AwaitSecured() {
+	h.t.Helper()
+	h.Await("durable copies of all records", func() bool {
+		paths, err := filepath.Glob(filepath.Join(h.State, "tasks", "*.json"))
+		h.must(err)
+		for _, path := range paths {
+			record, copied := lastingPart(path), lastingPart(path+".durable")
+			if record == nil || !reflect.DeepEqual(record, copied) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// lastingPart is what must survive a power cut of a record's file; nil when that
+// cannot be read, e.g. since it was removed just now.
+func lastingPart(path string) map[string]any {
+	var record map[string]any
+	raw, err := os.ReadFile(path)
+	if err != nil || json.Unmarshal(raw, &record) != nil {
+		return nil
+	}
+	delete(record, "process")
+	delete(record, "intent")
+	return record
 }
 
 // AwaitEvent waits for an event of that type and task, and gives the latest.

@@ -176,6 +176,7 @@ func TestSocketAndRecordLost(t *testing.T) {
 	h.Write("web.hcl", h.Task("web", guest.Deaf))
 	before := h.AwaitRunning("web")
 	h.AwaitConverged()
+	h.AwaitSecured()
 	h.Kill()
 	h.must(os.Remove(filepath.Join(h.Run, "vms", "web", "qmp.sock")))
 	h.must(os.Remove(h.recordPath("web")))
@@ -212,6 +213,7 @@ func TestWordsOfTheProcessBefore(t *testing.T) {
 		t.Fatalf("QEMU has said nothing: %s", exited.Line)
 	}
 	h.AwaitConverged()
+	h.AwaitSecured()
 	h.Kill()
 	h.must(os.Remove(h.recordPath("web")))
 	h.must(os.Remove(h.recordPath("web") + ".durable"))
