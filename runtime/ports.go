@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qemu-reconciler/qemu-reconciler/spec"
 )
 
 // PortError says that a host port cannot be had, and who has it as far as that
@@ -138,7 +140,7 @@ func socketsInTheWay(addr netip.Addr, port int, protocol string) map[string]bool
 	for _, table := range []string{protocol, protocol + "6"} {
 		for _, s := range readSockets("/proc/net/" + table) {
 			switch {
-			case s.inode == 0 || s.port != port || !overlaps(s.addr, addr):
+			case s.inode == 0 || s.port != port || !spec.AddressesOverlap(s.addr.String(), addr.String()):
 			case protocol == "tcp" && s.state != tcpListen:
 				connected[socketLink(s.inode)] = true
 			default:
@@ -211,9 +213,4 @@ func parseHexAddr(text string) (netip.Addr, bool) {
 	}
 	addr, ok := netip.AddrFromSlice(raw)
 	return addr.Unmap(), ok && text == ""
-}
-
-// overlaps says whether a socket on one address keeps another off it.
-func overlaps(bound, wanted netip.Addr) bool {
-	return bound == wanted || bound.IsUnspecified() || wanted.IsUnspecified()
 }

@@ -72,10 +72,8 @@ func (p hostPort) field() string { return "resources.network.port." + p.Label + 
 // overlaps says whether two blocks of the same port number cannot both be
 // listened on.
 func (p hostPort) overlaps(q hostPort) bool {
-	if !anyAddress(p.HostIP) && !anyAddress(q.HostIP) && p.HostIP != q.HostIP {
-		return false
-	}
-	return slices.ContainsFunc(p.Protocols, func(protocol string) bool { return slices.Contains(q.Protocols, protocol) })
+	return AddressesOverlap(p.HostIP, q.HostIP) &&
+		slices.ContainsFunc(p.Protocols, func(protocol string) bool { return slices.Contains(q.Protocols, protocol) })
 }
 
 // clashingPorts finds the host ports that are asked for twice.

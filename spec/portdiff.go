@@ -28,8 +28,12 @@ func (p Port) onHost() string {
 	return strings.Join([]string{number, address, strings.Join(slices.Sorted(slices.Values(p.Protocols)), "+")}, " ")
 }
 
-// anyAddress says whether a host_ip stands for all IPv4 addresses.
-func anyAddress(hostIP string) bool { return hostIP == "" || hostIP == "0.0.0.0" }
+// anyAddress says whether a host_ip stands for all IPv4 addresses. A socket on all
+// of IPv6 is on those of IPv4 as well.
+func anyAddress(hostIP string) bool { return hostIP == "" || hostIP == "0.0.0.0" || hostIP == "::" }
+
+// AddressesOverlap says whether two addresses of one port keep each other off it.
+func AddressesOverlap(a, b string) bool { return a == b || anyAddress(a) || anyAddress(b) }
 
 // forwarded are the ports of the task that QEMU is told of, each with its
 // guest's port. Their labels are not among what it is told.
