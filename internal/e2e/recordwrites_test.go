@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,35 +19,43 @@ import (
 // to the disk, be it waited for or a moment later. Each write makes a file and
 // replaces another one, which is most of what the daemon does for a start; each
 // sync takes as long as the disk likes. More of either is to be a decision, not an
-// accident.
+// accident. All else that it asks the file system for is counted beside it, where
+// the kernel lets us.
 func TestRecordWritesOfADeed(t *testing.T) {
 	t.Parallel()
-	h := Start(t)
+	calls := CountCalls(t)
+	h := Start(t, calls.Option())
 	text := h.Task("web", guest.Button, "graceful_shutdown = true")
-	writes := h.watchWrites()
-	h.AwaitConverged()
+	writes := h.watchWrites("web")
+	h.ProvePass() // what there is to learn of the emulator is asked by now, and perhaps not written yet
+	calls.Take(h.DaemonPID())
 	for _, deed := range []struct {
-		what        string
-		do          func()
-		most, syncs int
+		what                        string
+		do                          func()
+		most, copies                int
+		opens, renames, gone, syncs int
 	}{
-		{"start", func() { h.Write("web.hcl", text); h.AwaitRunning("web") }, 3, 1},
-		{"comment", func() { h.Write("web.hcl", text+"# nobody minds\n"); h.AwaitConverged() }, 0, 0},
-		{"policy", func() { h.Write("web.hcl", "# labelled\n"+withMeta(text)); h.AwaitEvent("changed", "web") }, 1, 1},
+		{"start", func() { h.Write("web.hcl", text); h.AwaitRunning("web") }, 3, 1, 38, 6, 8, 4},
+		{"comment", func() { h.Write("web.hcl", text+"# nobody minds\n"); h.AwaitConverged() }, 0, 0, 12, 0, 0, 0},
+		{"policy", func() { h.Write("web.hcl", "# labelled\n"+withMeta(text)); h.AwaitEvent("changed", "web") }, 1, 1, 14, 2, 0, 2},
 		{"crash and restart", func() {
 			started := h.Count("running", "web")
 			h.SignalQEMU("web", syscall.SIGKILL)
 			h.Await("restart", func() bool { return h.Count("running", "web") > started })
-		}, 4, 2},
-		{"stop", func() { h.Act("stop", "web", true) }, 3, 2},
-		{"start again", func() { h.Act("start", "web", true) }, 4, 1},
+		}, 4, 2, 40, 8, 8, 8},
+		{"stop", func() { h.Act("stop", "web", true) }, 3, 2, 24, 8, 4, 8},
+		{"start again", func() { h.Act("start", "web", true) }, 4, 1, 40, 8, 8, 8},
 	} {
 		deed.do()
 		h.AwaitSecured()
 		records, copies := writes()
-		t.Logf("%s: %d writes, %d of them synced", deed.what, records, copies)
+		called := calls.Take(h.DaemonPID())
+		t.Logf("%s: %d writes, %d of them synced; all in all %v", deed.what, records, copies, called)
 		atMost(t, "records written for: "+deed.what, records, deed.most)
-		atMost(t, "records synced for: "+deed.what, copies, deed.syncs)
+		atMost(t, "records synced for: "+deed.what, copies, deed.copies)
+		for call, most := range map[string]int{"open": deed.opens, "rename": deed.renames, "remove": deed.gone, "sync": deed.syncs} {
+			atMost(t, fmt.Sprintf("calls to %s for: %s", call, deed.what), called[call], most)
+		}
 	}
 }
 
@@ -55,10 +64,10 @@ func withMeta(text string) string {
 	return strings.Replace(text, "{\n", "{\n  meta = { seen = \"yes\" }\n", 1)
 }
 
-// watchWrites gives a function that counts the records that were put in place
-// since it was last called, and the copies of them that a sync leaves. Both ends
+// watchWrites gives a function that counts the records of a task that were put in
+// place since it was last called, and the copies of them that a sync leaves. Both ends
 // of a renaming are watched: of events that are alike the kernel keeps one.
-func (h *Host) watchWrites() func() (records, copies int) {
+func (h *Host) watchWrites(task string) func() (records, copies int) {
 	h.t.Helper()
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	h.must(err)
@@ -77,7 +86,7 @@ func (h *Host) watchWrites() func() (records, copies int) {
 			end := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(rest[12:]))
 			name := string(bytes.TrimRight(rest[unix.SizeofInotifyEvent:end], "\x00"))
 			switch {
-			case binary.NativeEndian.Uint32(rest[4:])&unix.IN_MOVED_TO == 0:
+			case binary.NativeEndian.Uint32(rest[4:])&unix.IN_MOVED_TO == 0 || !strings.HasPrefix(name, task+"."):
 			case strings.HasSuffix(name, ".durable"):
 				copies++
 			default:
