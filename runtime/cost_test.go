@@ -82,14 +82,17 @@ func TestMemoryOfQuietSession(t *testing.T) {
 	}
 }
 
-// TestCostPerVM: at rest a VM costs three goroutines, four descriptors at most
+// TestCostPerVM: at rest a VM costs three goroutines, three descriptors at most
 // and no thread. It runs alone, since it counts the whole process's.
 func TestCostPerVM(t *testing.T) {
 	l := newLab(t)
 	const vms = 6
-	goroutines, threads, files := goruntime.NumGoroutine(), threadCount(t), fileCount(t)
+	goroutines, files, threads := goruntime.NumGoroutine(), fileCount(t), 0
 	for i := range vms {
 		l.start(l.task(fmt.Sprintf("vm%d", i), guest.Quiet))
+		if i == 0 { // whatever the work of a start needs is there now, and stays
+			threads = threadCount(t)
+		}
 	}
 	atMost := func(per int, before int, now func() int) func() error {
 		return func() error {
@@ -101,9 +104,10 @@ func TestCostPerVM(t *testing.T) {
 	}
 	eventually(t, "few goroutines", atMost(3, goroutines, goruntime.NumGoroutine))
 	eventually(t, "few descriptors", atMost(3, files, func() int { return fileCount(t) }))
-	// Threads that a burst of work needed stay; they do not grow with VMs.
-	if got := threadCount(t) - threads; got > vms {
-		t.Errorf("%d more threads for %d VMs", got, vms)
+	got := threadCount(t) - threads
+	t.Logf("%d more threads for %d more VMs", got, vms-1)
+	if got > vms/2 {
+		t.Errorf("%d more threads for %d more VMs", got, vms-1)
 	}
 	must(t, l.Close())
 	eventually(t, "no goroutine left", func() error {

@@ -60,6 +60,7 @@ func TestManyVMsCostLittle(t *testing.T) {
 	atMost(t, "more threads with all VMs", all.Threads-none.Threads, maxMoreThreads)
 	atMost(t, "reads and writes for a start", (all.Calls-none.Calls)/manyVMs, maxStartCalls)
 	atMost(t, "waits for a start", (all.Waits-none.Waits)/manyVMs, maxStartWaits)
+	atMost(t, "helper processes", h.Helpers(), 0)
 	// Descriptors of deeds that are just done are closed in a moment.
 	h.Await("few descriptors", func() bool { return h.Usage().Descriptors-none.Descriptors <= maxDescriptors*manyVMs+2 })
 
