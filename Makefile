@@ -13,9 +13,11 @@ DEMO_SECONDS ?=
 FUZZTIME ?= 30s
 FUZZ ?=
 # What `make bench` measures (an expression for the rows' names; empty: all), how
-# often, and where the raw figures go.
+# often, at which moments guests are stopped (empty: others each time), and where
+# the raw figures go.
 BENCH_ROWS ?=
 BENCH_REPEATS ?= 9
+BENCH_SEED ?=
 BENCH_OUT ?= build/bench.json
 
 # For one test binary: many times what it takes on two idle cores.
@@ -45,12 +47,12 @@ check: go ## gofmt, vet, staticcheck, tidy, govulncheck, architecture
 	@scripts/check.sh
 
 bench: go needs-test ## measure against a bare launcher of the same QEMUs (BENCH_ROWS='start|stop' BENCH_REPEATS=9)
-	BENCH_OUT='$(BENCH_OUT)' BENCH_ROWS='$(BENCH_ROWS)' BENCH_REPEATS='$(BENCH_REPEATS)' \
+	BENCH_OUT='$(BENCH_OUT)' BENCH_ROWS='$(BENCH_ROWS)' BENCH_REPEATS='$(BENCH_REPEATS)' BENCH_SEED='$(BENCH_SEED)' \
 		go test -count 1 -timeout 1h -v -run 'TestBench$$' ./internal/bench
 
 bench-peers: go needs-test ## the same beside libvirt, which it installs and runs privately
 	@scripts/install-needs.sh peers
-	BENCH_PEERS=yes BENCH_OUT=build/bench-peers.json BENCH_REPEATS='$(BENCH_REPEATS)' \
+	BENCH_PEERS=yes BENCH_OUT=build/bench-peers.json BENCH_REPEATS='$(BENCH_REPEATS)' BENCH_SEED='$(BENCH_SEED)' \
 		go test -count 1 -timeout 1h -v -run 'TestBench$$' ./internal/bench
 
 fuzz: go ## look for inputs that break something (FUZZTIME=30s a target, FUZZ=Name: only those)

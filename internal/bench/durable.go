@@ -8,9 +8,6 @@ import (
 	"github.com/qemu-reconciler/qemu-reconciler/runtime"
 )
 
-// memoryFleets is how often a fleet is measured with its state in memory.
-const memoryFleets = 5
-
 // durability measures what it costs that a record is on the disk, and what of
 // that a start waits for: only where a port is allocated.
 func (r *run) durability() {
@@ -32,9 +29,9 @@ func (r *run) fleetInMemory() {
 	}
 	f := r.newFleet("durable.", r.Sizes[0])
 	f.furnish()
-	for range min(memoryFleets, r.Repeats) {
-		f.come()
-		f.leave("event")
+	for range min(fleets, r.Repeats) {
+		f.come("ready")
+		f.leave("gone", "", f.ask)
 	}
 }
 
@@ -59,7 +56,7 @@ func (r *run) records(h *e2e.Host) {
 	r.must(layout.Prepare())
 	store := runtime.OpenStore(layout)
 	record := &runtime.Record{Version: runtime.RecordVersion, Task: web, Process: &runtime.ProcessInfo{Argv: make([]string, 60)}}
-	for range r.Repeats * stopRepeats {
+	for range r.Repeats * r.Stops {
 		for row, durable := range map[string]bool{"durable.written": false, "durable.synced": true} {
 			began := time.Now()
 			r.must(store.Put(record, durable))

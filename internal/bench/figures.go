@@ -18,6 +18,8 @@ type Report struct {
 	// Peer names the other program that was measured; empty as a rule.
 	Peer string `json:"peer,omitempty"`
 	Rows []*Row `json:"rows"`
+	// Notes say what this host did not allow to be measured as asked for.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Row is one line of the table: a piece of work and what of it is measured.
@@ -29,8 +31,8 @@ type Row struct {
 	// Unit is ms, MB (a million bytes), or empty for what is counted.
 	Unit string `json:"unit"`
 	Goal Goal   `json:"goal"`
-	// Floor are the raw figures of the floor, by how many guests it had on their
-	// way at once. The best of these settings is what counts.
+	// Floor are the raw figures of the floor, by its setting: how many guests it
+	// had on their way at once. The best of the settings is what counts.
 	Floor map[string][]float64 `json:"floor,omitempty"`
 	Ours  []float64            `json:"ours"`
 	// Peer are those of another program for the same work; see Report.
@@ -41,27 +43,32 @@ type Row struct {
 const (
 	// NoGoal is for figures that explain others.
 	NoGoal = ""
-	// AtMost bounds the figure itself.
-	AtMost = "at-most"
+	// AtMost bounds the figure itself, EachAtMost also the worst of them.
+	AtMost     = "at-most"
+	EachAtMost = "each-at-most"
 	// TimesFloor bounds it by a multiple of the floor's, OverFloor by the
 	// floor's and so much more.
 	TimesFloor = "times-floor"
 	OverFloor  = "over-floor"
 )
 
-// Goal is what a median is to be at most.
+// Goal is what a median is to be at most, or each figure.
 type Goal struct {
 	Kind  string  `json:"kind"`
 	Value float64 `json:"value"`
 }
 
-// Spread is the middle of some figures, and the quarters below and above it.
-type Spread struct{ Low, Median, High float64 }
+// Spread is the middle of some figures, the quarters below and above it, and how
+// many they are.
+type Spread struct {
+	Low, Median, High float64
+	N                 int
+}
 
 // SpreadOf gives NaN for no figures.
 func SpreadOf(figures []float64) Spread {
 	sorted := slices.Sorted(slices.Values(figures))
-	return Spread{quantile(sorted, 0.25), quantile(sorted, 0.5), quantile(sorted, 0.75)}
+	return Spread{quantile(sorted, 0.25), quantile(sorted, 0.5), quantile(sorted, 0.75), len(sorted)}
 }
 
 // quantile lies between two figures where there is none at the place.
@@ -76,10 +83,12 @@ func quantile(sorted []float64, q float64) float64 {
 }
 
 // BestFloor is the floor's best setting; NaN and empty where there is no floor.
+// Settings that were given up have fewer figures, and are not compared by them.
 func (r *Row) BestFloor() (setting string, spread Spread) {
 	spread = SpreadOf(nil)
 	for name, figures := range r.Floor {
-		if s := SpreadOf(figures); !(s.Median >= spread.Median) {
+		s := SpreadOf(figures)
+		if s.N > spread.N || s.N == spread.N && s.Median < spread.Median {
 			setting, spread = name, s
 		}
 	}
@@ -92,11 +101,11 @@ func (r *Row) Ratio() float64 {
 	return SpreadOf(r.Ours).Median / floor.Median
 }
 
-// Limit is what the median is to be at most; NaN without a goal.
+// Limit is what the figure that counts is to be at most; NaN without a goal.
 func (r *Row) Limit() float64 {
 	_, floor := r.BestFloor()
 	switch r.Goal.Kind {
-	case AtMost:
+	case AtMost, EachAtMost:
 		return r.Goal.Value
 	case TimesFloor:
 		return r.Goal.Value * floor.Median
@@ -106,8 +115,14 @@ func (r *Row) Limit() float64 {
 	return math.NaN()
 }
 
-// Met says whether the goal is reached; true where there is none.
-func (r *Row) Met() bool { return !(SpreadOf(r.Ours).Median > r.Limit()) }
+// Met says whether the goal is reached: it is not where there is none, and not
+// where there is no floor to judge by.
+func (r *Row) Met() bool {
+	if r.Goal.Kind == EachAtMost {
+		return len(r.Ours) > 0 && slices.Max(r.Ours) <= r.Limit()
+	}
+	return SpreadOf(r.Ours).Median <= r.Limit()
+}
 
 // ReadReport reads a file that Write has made.
 func ReadReport(path string) (*Report, error) {

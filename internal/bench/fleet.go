@@ -1,47 +1,36 @@
 package bench
 
 import (
-	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"time"
 
 	"github.com/qemu-reconciler/qemu-reconciler/internal/e2e"
-	"github.com/qemu-reconciler/qemu-reconciler/runtime"
 )
 
 const (
-	// fleetWork is how many starts of VMs of a fleet are timed for the
-	// reconciler, and as many for each setting of the floor, at least twice.
-	fleetWork = 250
+	// fleets is how often a fleet is started by each side.
+	fleets = 5
 	// adoptions is how often the daemon is killed with a fleet running.
 	adoptions = 5
 	// lookEvery is how often it is looked whether a new daemon knows all.
 	lookEvery = 3 * time.Millisecond
+	// clearlySlower settings of the floor are tried once.
+	clearlySlower = 1.15
 )
 
 // fleet measures with many VMs.
 func (r *run) fleet(n int) {
 	f := r.newFleet(fmt.Sprintf("fleet%d.", n), n)
-	if n == r.Sizes[0] {
-		f.idle()
-	}
+	f.idle(n == r.Sizes[0])
 	f.furnish()
-	repeats := 1
-	if r.rows[f.id+"ready"] != nil || r.rows[f.id+"gone"] != nil {
-		repeats = max(2, min(r.Repeats, fleetWork/n))
+	if f.picked("ready", "gone", "event", "command", "pss", "threads", "helpers") {
+		f.comings(n == r.Sizes[0])
 	}
-	for i := range repeats {
-		inTurn(i, f.bareFleet, func() {
-			f.come()
-			event := "event"
-			if i == repeats-1 {
-				f.measureRunning(n)
-				event = "orphans"
-			}
-			f.leave(event)
-		})
+	if f.picked("orphans", "known", "sessions", "adopted", "threads-adopted") || n == r.Sizes[0] && f.wanted("rest", "program") {
+		f.adoptions(n == r.Sizes[0])
 	}
 }
 
@@ -54,20 +43,38 @@ type fleet struct {
 	texts    []string
 	consoles []*console
 	bares    []*bare
+	settings []int // of the floor, as far as they are still of interest
 }
 
 func (r *run) newFleet(id string, n int) *fleet {
-	f := &fleet{run: r, h: r.host(), id: id}
+	f := &fleet{run: r, h: r.host(), id: id, settings: r.Parallel}
 	for i := range n {
 		f.names = append(f.names, fmt.Sprintf("vm%03d", i))
 	}
 	return f
 }
 
-// idle measures a daemon that has nothing to do.
-func (f *fleet) idle() {
-	f.ours("idle.pss", mb(f.h.PSS()))
-	f.ours("idle.threads", float64(f.h.Usage().Threads))
+// picked says whether one of its rows was.
+func (f *fleet) picked(rows ...string) bool {
+	return slices.ContainsFunc(rows, func(row string) bool { return f.rows[f.id+row] != nil })
+}
+
+// idle measures daemons that have nothing to do.
+func (f *fleet) idle(first bool) {
+	for range min(fleets, f.Repeats) {
+		f.h.Terminate()
+		f.h.StartDaemon()
+		threads := float64(f.h.Usage().Threads)
+		f.floor(f.id+"threads", "no VM", threads)
+		f.floor(f.id+"threads-adopted", "no VM", threads)
+		if first {
+			f.ours("idle.pss", mb(f.h.PSS()))
+			f.ours("idle.threads", threads)
+		}
+	}
+	if !first || !f.wanted("program") {
+		return
+	}
 	size, err := os.Stat(f.h.Program())
 	f.must(err)
 	f.ours("program.size", mb(int(size.Size())))
@@ -91,20 +98,53 @@ func (f *fleet) furnish() {
 	}
 }
 
-// bareFleet starts and stops all by the floor, once with each of its settings.
-func (f *fleet) bareFleet() {
-	if f.rows[f.id+"ready"] == nil && f.rows[f.id+"gone"] == nil {
-		return
-	}
-	for _, parallel := range f.Parallel {
-		time.Sleep(f.Pause)
-		f.floor(f.id+"ready", settingName(parallel), ms(startAll(f.bares, parallel)))
-		f.floor(f.id+"gone", alone, ms(stopAll(f.bares)))
+// comings starts and stops all by the floor and by the reconciler, and weighs the
+// daemon meanwhile; the first fleet is stopped by the command as well.
+func (f *fleet) comings(first bool) {
+	for i := range min(fleets, f.Repeats) {
+		sides := []func(){func() { f.bareFleet(i == 0) }, func() {
+			f.come("ready")
+			f.weigh("pss", "threads")
+			f.leave("gone", "event", f.ask)
+		}}
+		if first && f.picked("command") {
+			sides = append(sides, func() {
+				f.come("ready")
+				f.leave("command", "", func() { f.succeed(f.h, append([]string{"stop"}, f.names...)...) })
+			})
+		}
+		inTurn(i, sides...)
 	}
 }
 
-// come puts all files in place.
-func (f *fleet) come() {
+// bareFleet starts and stops all by the floor, once with each of its settings. The
+// first time decides which of them are tried again.
+func (f *fleet) bareFleet(first bool) {
+	if !f.picked("ready", "gone", "command") {
+		return
+	}
+	took := map[int]time.Duration{}
+	for _, parallel := range f.settings {
+		time.Sleep(f.Pause)
+		took[parallel] = startAll(f.bares, parallel)
+		f.floor(f.id+"ready", settingName(parallel), ms(took[parallel]))
+		gone := ms(stopAll(f.bares))
+		f.floor(f.id+"gone", alone, gone)
+		f.floor(f.id+"command", alone, gone)
+	}
+	if !first {
+		return
+	}
+	best := slices.Min(slices.Collect(maps.Values(took)))
+	f.settings = slices.DeleteFunc(slices.Clone(f.settings), func(parallel int) bool {
+		return took[parallel].Seconds() > clearlySlower*best.Seconds()
+	})
+}
+
+// come puts all files in place, and waits until QEMUs and guests answer; ready is
+// the row of the time until the last guest was. Nobody asks for the status: the
+// daemon would ask all QEMUs whether they answer, and then none for minutes.
+func (f *fleet) come(ready string) {
 	var places []func() time.Time
 	var nth []int
 	for i, name := range f.names {
@@ -122,53 +162,30 @@ func (f *fleet) come() {
 			last = at
 		}
 	}
-	f.ours(f.id+"ready", ms(last.Sub(began)))
-	f.h.AwaitConverged()
+	f.ours(f.id+ready, ms(last.Sub(began)))
+	f.h.AfterAll(began, "running", len(f.names))
 }
 
-// leave stops all and takes their files away. event is the row of the time until
-// the last end was told.
-func (f *fleet) leave(event string) {
+// ask stops all by one request.
+func (f *fleet) ask() { f.act(f.h, "stop", f.names...) }
+
+// leave stops all and takes their files away. gone and event are the rows of the
+// time until the last was gone, and from then until the last end was told.
+func (f *fleet) leave(gone, event string, stop func()) {
 	var pids []int
 	for _, q := range f.h.QEMUs() {
 		pids = append(pids, q.PID)
 	}
-	gone := f.h.NoteEnds(pids...)
+	ends := f.h.NoteEnds(pids...)
 	began := time.Now()
-	f.act(f.h, "stop", f.names...)
-	at := slices.MaxFunc(<-gone, time.Time.Compare)
-	f.ours(f.id+"gone", ms(at.Sub(began)))
-	var told time.Time
-	for _, e := range f.h.Events() {
-		if e.Type == "stopped" && e.Time.After(told) {
-			told = e.Time
-		}
-	}
-	f.ours(f.id+event, ms(told.Sub(at)))
+	stop()
+	at := slices.MaxFunc(<-ends, time.Time.Compare)
+	f.ours(f.id+gone, ms(at.Sub(began)))
+	f.ours(f.id+event, ms(f.h.AfterAll(began, "stopped", len(f.names)).Sub(at)))
 	for _, name := range f.names {
 		f.h.Remove(name + ".hcl")
 	}
 	f.h.AwaitStatus("end of all tasks", func(st e2e.Status) bool { return len(st.Tasks) == 0 })
-}
-
-// measureRunning measures the daemon with all VMs running, and lets it die and
-// find them again.
-func (f *fleet) measureRunning(n int) {
-	f.weigh("pss", "threads")
-	for range min(adoptions, f.Repeats) {
-		f.adopt()
-	}
-	f.h.AwaitConverged()
-	f.weigh("adopted", "threads-adopted")
-	if n != f.Sizes[0] {
-		return
-	}
-	for range f.Repeats {
-		f.ours("program.status", f.timeCommand("status"))
-	}
-	if f.wanted("rest") {
-		f.rest()
-	}
 }
 
 func (f *fleet) weigh(memory, threads string) {
@@ -177,76 +194,9 @@ func (f *fleet) weigh(memory, threads string) {
 	f.ours(f.id+"helpers", float64(f.h.Helpers()))
 }
 
-// adopt kills the daemon and times the next one.
-func (f *fleet) adopt() {
-	before := f.h.QEMUs()
-	f.h.Kill()
-	heard := f.monitorLogs()
-	began := time.Now()
-	f.h.StartDaemonOnly()
-	f.h.AwaitEvery(lookEvery, "all VMs in the status", func() bool {
-		st, err := f.h.TryStatus()
-		running := 0
-		for _, task := range st.Tasks {
-			if task.PID != 0 && task.Phase == "running" {
-				running++
-			}
-		}
-		return err == nil && running == len(f.names)
-	})
-	f.ours(f.id+"known", ms(time.Since(began)))
-	f.h.AwaitEvery(lookEvery, "sessions with all VMs", func() bool { return heard.all() })
-	f.ours(f.id+"sessions", ms(time.Since(began)))
-	if after := f.h.QEMUs(); !slices.Equal(before, after) {
-		f.t.Errorf("QEMUs were %v and are %v", before, after)
-	}
-}
-
-// monitorLogs are what the QEMUs say over QMP, from now on.
-type monitorLogs struct {
-	*fleet
-	from map[string]int // those that have not answered yet
-}
-
-func (f *fleet) monitorLogs() *monitorLogs {
-	m := &monitorLogs{f, map[string]int{}}
-	layout := runtime.Layout{State: f.h.State, Run: f.h.Run}
-	for _, name := range f.names {
-		text, err := os.ReadFile(layout.QMPLog(name))
-		f.must(err)
-		m.from[layout.QMPLog(name)] = len(text)
-	}
-	return m
-}
-
-// all says whether every QEMU has answered query-status by now.
-func (m *monitorLogs) all() bool {
-	for path, from := range m.from {
-		text, err := os.ReadFile(path)
-		m.must(err)
-		if bytes.Contains(text[from:], []byte(`"running": true`)) {
-			delete(m.from, path)
-		}
-	}
-	return len(m.from) == 0
-}
-
-// rest watches the daemon while nothing happens.
-func (f *fleet) rest() {
-	time.Sleep(f.Settle)
-	before, began := f.h.Usage(), time.Now()
-	time.Sleep(f.Rest)
-	after := f.h.Usage()
-	minute := float64(time.Minute) / float64(time.Since(began))
-	f.ours("rest.cpu", ms(after.CPU-before.CPU)*minute)
-	f.ours("rest.switches", float64(after.Switches-before.Switches)*minute)
-}
-
 // timeCommand runs a command of the program.
 func (f *fleet) timeCommand(args ...string) float64 {
 	began := time.Now()
-	if result := f.h.Do(args...); result.Code != 0 {
-		f.t.Errorf("%v: %s", args, result.Stderr)
-	}
+	f.succeed(f.h, args...)
 	return ms(time.Since(began))
 }

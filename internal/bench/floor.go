@@ -223,7 +223,7 @@ func argvFor(argv []string, from, to string) []string {
 
 func settingName(parallel int) string {
 	if parallel == 0 {
-		return "all"
+		return "all at once"
 	}
-	return fmt.Sprint(parallel)
+	return fmt.Sprintf("%d at once", parallel)
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // peerRows are those rows that have a meaning for libvirt, too.
-const peerRows = `^start\.ready$|^stop\.gone$|^fleet50\.(ready|gone|known|pss|threads)$|^rest\.`
+const peerRows = `^start\.ready$|^stop\.command$|^fleet50\.(ready|command|known|pss|threads)$|^rest\.(cpu|switches)$`
 
 // nobody is whom libvirt runs as when root measures: for root it would use the
 // system's directories.
@@ -55,10 +55,10 @@ func (r *run) libvirt(n int) {
 	v.begin()
 	defer v.end()
 	v.awaitAll("list --all", len(v.names))
-	for range r.Repeats {
-		v.one()
+	for _, phase := range r.phases(r.Repeats) {
+		v.one(phase)
 	}
-	for i := range max(2, min(r.Repeats, fleetWork/n)) {
+	for i := range min(fleets, r.Repeats) {
 		v.all(i == 0)
 	}
 }
@@ -192,10 +192,10 @@ func (v *libvirt) comeAndGo(names []string, clients int, with func()) (ready, go
 	return ready, gone
 }
 
-func (v *libvirt) one() {
-	ready, gone := v.comeAndGo(v.names[:1], 1, func() {})
+func (v *libvirt) one(phase time.Duration) {
+	ready, gone := v.comeAndGo(v.names[:1], 1, func() { time.Sleep(phase) })
 	v.peer("start.ready", ready)
-	v.peer("stop.gone", gone)
+	v.peer("stop.command", gone)
 }
 
 // all starts and stops all, with as many clients as serve libvirt best.
@@ -207,7 +207,7 @@ func (v *libvirt) all(measure bool) {
 		}
 	})
 	v.peer(id+"ready", ready)
-	v.peer(id+"gone", gone)
+	v.peer(id+"command", gone)
 }
 
 // peerClients is how many virsh start VMs at once: libvirt does not become faster
@@ -217,6 +217,12 @@ const peerClients = 4
 func (v *libvirt) measureRunning(id string) {
 	v.peer(id+"pss", mb(v.h.PSSOf(v.daemon.Process.Pid)))
 	v.peer(id+"threads", float64(v.h.UsageOf(v.daemon.Process.Pid).Threads))
+	if v.wanted("rest") {
+		time.Sleep(v.Settle)
+		cpu, switches := v.usageAtRest(v.h, v.daemon.Process.Pid)
+		v.peer("rest.cpu", cpu)
+		v.peer("rest.switches", switches)
+	}
 	for range min(adoptions, v.Repeats) {
 		v.kill(syscall.SIGKILL)
 		began := time.Now()
@@ -224,16 +230,6 @@ func (v *libvirt) measureRunning(id string) {
 		v.awaitAll("list --name --state-running", len(v.names))
 		v.peer(id+"known", ms(time.Since(began)))
 	}
-	if !v.wanted("rest") {
-		return
-	}
-	time.Sleep(v.Settle)
-	before, began := v.h.UsageOf(v.daemon.Process.Pid), time.Now()
-	time.Sleep(v.Rest)
-	after := v.h.UsageOf(v.daemon.Process.Pid)
-	minute := float64(time.Minute) / float64(time.Since(began))
-	v.peer("rest.cpu", ms(after.CPU-before.CPU)*minute)
-	v.peer("rest.switches", float64(after.Switches-before.Switches)*minute)
 }
 
 func (v *libvirt) peer(id string, figure float64) {

@@ -20,14 +20,22 @@ func (h *Host) StatusAfterLook() (Status, error) { return h.askStatus("?look=tru
 // its time. It costs the daemon nothing.
 func (h *Host) After(moment time.Time, kind string) time.Time {
 	h.t.Helper()
+	return h.AfterAll(moment, kind, 1)
+}
+
+// AfterAll waits for so many of them, and gives the time of the last.
+func (h *Host) AfterAll(moment time.Time, kind string, count int) time.Time {
+	h.t.Helper()
 	var at time.Time
-	h.Await("event "+kind, func() bool {
+	h.Await(fmt.Sprintf("%d events %s", count, kind), func() bool {
+		left := count
 		for _, e := range h.Events() {
-			if e.Type == kind && e.Time.After(moment) && at.IsZero() {
+			if left > 0 && e.Type == kind && e.Time.After(moment) {
 				at = e.Time
+				left--
 			}
 		}
-		return !at.IsZero()
+		return left == 0
 	})
 	return at
 }

@@ -83,6 +83,46 @@ func (w *world) pss() (float64, error) {
 	return float64(kib) / 1024, nil
 }
 
+// Answer is what QEMU writes into the log of its monitor when it answers to
+// query-status.
+var Answer = []byte(`"running": true`)
+
+// Answers tells when QEMUs have answered since it was made, which is when the
+// daemon has a session with them.
+type Answers struct {
+	logs []string
+	from map[string]int64
+}
+
+// NewAnswers takes the logs that the QEMUs keep of their monitors.
+func NewAnswers(logs []string) (*Answers, error) {
+	a := &Answers{logs: logs, from: map[string]int64{}}
+	for _, path := range logs {
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		a.from[path] = info.Size()
+	}
+	return a, nil
+}
+
+// All says whether all have answered by now. To leave the host to the daemon, it
+// looks no further than to the first that has not.
+func (a *Answers) All() (bool, error) {
+	for len(a.logs) > 0 {
+		text, err := os.ReadFile(a.logs[0])
+		if err != nil {
+			return false, err
+		}
+		if from := a.from[a.logs[0]]; !bytes.Contains(text[from:], Answer) {
+			return false, nil
+		}
+		a.logs = a.logs[1:]
+	}
+	return true, nil
+}
+
 // entries counts what is in a directory of the daemon in /proc.
 func (w *world) entries(dir string) (int, error) {
 	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/%s", w.daemon.Process.Pid, dir))

@@ -13,6 +13,7 @@ import (
 
 var (
 	counts  = flag.String("scale.tasks", "60", "numbers of tasks to measure with, separated by commas")
+	files   = flag.Int("scale.files", 70, "how many task files there are at least; those beyond the tasks are of tasks that are off")
 	program = flag.String("scale.program", "", "daemon to measure; empty builds it")
 	patient = flag.Duration("scale.timeout", 10*time.Minute, "how long one number of tasks may take")
 )
@@ -35,13 +36,13 @@ func TestScale(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), *patient)
-		figures, err := Measure(ctx, Options{Program: *program, Tasks: n})
+		figures, err := Measure(ctx, Options{Program: *program, Tasks: n, Files: *files})
 		cancel()
 		for _, f := range figures {
-			if f.Each {
-				t.Logf("%6d tasks: %-48s %10.1f %-3s %8.4f each", n, f.Name, f.Value, f.Unit, f.Value/float64(n))
+			if f.Of > 0 {
+				t.Logf("%6d tasks: %-48s %10.1f %-3s %8.4f each of %d", n, f.Name, f.Value(), f.Unit, f.Value()/float64(f.Of), f.Of)
 			} else {
-				t.Logf("%6d tasks: %-48s %10.1f %s", n, f.Name, f.Value, f.Unit)
+				t.Logf("%6d tasks: %-48s %10.1f %s", n, f.Name, f.Value(), f.Unit)
 			}
 		}
 		if err != nil {

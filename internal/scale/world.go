@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -23,8 +24,10 @@ import (
 type world struct {
 	program, dir string
 	layout       runtime.Layout
-	tasks        int
-	log          *os.File
+	// tasks are wanted running, and off are wanted off once they are there; files
+	// is how many that is to be in all.
+	tasks, off, files int
+	log               *os.File
 
 	daemon *exec.Cmd
 	ended  chan struct{}
@@ -36,15 +39,15 @@ type world struct {
 
 // newWorld makes everything but the daemon. The task files stand ready beside
 // the task directory, which does not exist yet.
-func newWorld(program, under string, tasks int) (*world, error) {
-	if err := makeRoom(tasks); err != nil {
+func newWorld(o Options) (*world, error) {
+	if err := makeRoom(o.Tasks); err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(under, "scale")
+	dir, err := os.MkdirTemp(o.Dir, "scale")
 	if err != nil {
 		return nil, err
 	}
-	w := &world{program: program, dir: dir, tasks: tasks, counts: map[string]int{},
+	w := &world{program: o.Program, dir: dir, tasks: o.Tasks, files: max(o.Files, o.Tasks), counts: map[string]int{},
 		layout: runtime.Layout{State: filepath.Join(dir, "state"), Run: filepath.Join(dir, "run")}}
 	return w, errors.Join(w.furnish(), w.writeTasks())
 }
@@ -66,17 +69,19 @@ func (w *world) furnish() (err error) {
 // configure writes the daemon's configuration: all events in one file, and no
 // directory that is looked at by chance.
 func (w *world) configure(logLevel string) error {
-	config := fmt.Sprintf("log_max_size = \"1GiB\"\nresync_interval = \"1h\"\nlog_level = %q\n", logLevel)
+	config := fmt.Sprintf("log_max_size = \"1GiB\"\nresync_interval = \"1h\"\nlog_format = \"json\"\nlog_level = %q\n", logLevel)
 	return os.WriteFile(w.path("config.hcl"), []byte(config), 0o644)
 }
 
+// writeTasks writes the files of those tasks that are wanted running into one
+// directory, of those that are wanted off into another, and images for all.
 func (w *world) writeTasks() error {
-	for _, dir := range []string{"disks", "ready"} {
+	for _, dir := range []string{"disks", "ready", "later"} {
 		if err := os.Mkdir(w.path(dir), 0o755); err != nil {
 			return err
 		}
 	}
-	for i := range w.tasks {
+	for i := range w.files {
 		image := w.path("disks", name(i)+".img")
 		if err := os.WriteFile(image, nil, 0o644); err != nil {
 			return err
@@ -84,7 +89,11 @@ func (w *world) writeTasks() error {
 		if err := os.Truncate(image, 4096); err != nil {
 			return err
 		}
-		if err := os.WriteFile(w.path("ready", name(i)+".hcl"), []byte(w.task(i, 128, "one")), 0o644); err != nil {
+		dir, text := "ready", w.task(i, 128, "one")
+		if i >= w.tasks {
+			dir, text = "later", strings.Replace(text, "{\n", "{\n  state = \"stopped\"\n", 1)
+		}
+		if err := os.WriteFile(w.path(dir, name(i)+".hcl"), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
