@@ -9,11 +9,13 @@ import (
 	"github.com/qemu-reconciler/qemu-reconciler/internal/bench"
 )
 
-// The comments between which the tables stand.
-const (
-	first = "<!-- written by internal/bench/table: begin -->\n"
-	last  = "<!-- written by internal/bench/table: end -->\n"
-)
+// section is a part of the file that is written here: what is between its
+// comments.
+type section struct {
+	name  string
+	write func([]*bench.Report) string
+	runs  []*bench.Report
+}
 
 func main() {
 	into := flag.String("into", "", "Markdown file to write the tables into")
@@ -25,31 +27,49 @@ func main() {
 }
 
 func run(into string, paths []string) error {
-	var reports []*bench.Report
+	own, peers := section{name: "", write: bench.Markdown}, section{name: " peers", write: bench.PeerMarkdown}
 	for _, path := range paths {
 		report, err := bench.ReadReport(path)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
+		case into == "":
+			fmt.Print(report.Table())
+		case report.Peer != "":
+			peers.runs = append(peers.runs, report)
+		default:
+			own.runs = append(own.runs, report)
 		}
-		reports = append(reports, report)
 	}
 	if into == "" {
-		for _, report := range reports {
-			fmt.Print(report.Table())
-		}
 		return nil
 	}
-	if len(reports) == 0 {
+	if len(paths) == 0 {
 		return fmt.Errorf("no run to write into %s", into)
 	}
 	text, err := os.ReadFile(into)
 	if err != nil {
 		return err
 	}
+	for _, s := range []section{own, peers} {
+		if text, err = s.in(text); err != nil {
+			return fmt.Errorf("%s: %w", into, err)
+		}
+	}
+	return os.WriteFile(into, text, 0o644)
+}
+
+// in gives a text with the section written anew, if there is anything to write.
+func (s section) in(text []byte) ([]byte, error) {
+	if len(s.runs) == 0 {
+		return text, nil
+	}
+	first := "<!-- written by internal/bench/table:" + s.name + " begin -->\n"
+	last := "<!-- written by internal/bench/table:" + s.name + " end -->\n"
 	before, rest, begun := strings.Cut(string(text), first)
 	_, after, ended := strings.Cut(rest, last)
 	if !begun || !ended {
-		return fmt.Errorf("%s has no place for the tables: it wants the lines\n%s%s", into, first, last)
+		return nil, fmt.Errorf("no place for the tables: it wants the lines\n%s%s", first, last)
 	}
-	return os.WriteFile(into, []byte(before+first+bench.Markdown(reports)+last+after), 0o644)
+	return []byte(before + first + s.write(s.runs) + last + after), nil
 }
