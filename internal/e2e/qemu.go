@@ -58,6 +58,8 @@ func (h *Host) AwaitNoQEMU() {
 // test.
 func (h *Host) end() {
 	defer h.logs.Close()
+	defer h.judgeLog()
+	defer h.killAll() // also when something before it ends the test
 	if h.daemonRuns() {
 		h.Signal(syscall.SIGTERM)
 		h.waitForDaemon()
@@ -65,12 +67,18 @@ func (h *Host) end() {
 	if h.daemon != nil {
 		h.judge(h.QEMUs())
 	}
+}
+
+// killAll leaves nothing of the host running.
+func (h *Host) killAll() {
+	if h.daemonRuns() { // it does not end when it is told to
+		h.Kill()
+	}
 	for _, q := range h.QEMUs() {
 		// The mark was just seen, and pids are not handed out again so soon.
 		syscall.Kill(q.PID, syscall.SIGKILL) //nolint:errcheck // it may just have ended
 	}
 	h.AwaitNoQEMU()
-	h.judgeLog()
 }
 
 // judge compares what runs with what the records say.
