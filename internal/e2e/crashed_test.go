@@ -71,7 +71,7 @@ func (l *crashLane) cross(plan crossing) {
 	if strings.HasPrefix(c.point, "record.") && c.h.daemonRuns() {
 		c.h.AwaitSecured() // what is brought to the disk later goes through these points, too
 	}
-	c.order(c.point, c.pass)
+	c.h.orderDeath(c.point, c.pass)
 	if c.way.walk != nil {
 		c.way.walk(c)
 	}
@@ -80,6 +80,9 @@ func (l *crashLane) cross(plan crossing) {
 	}
 	c.die(c.point, l.tally.first)
 	c.look()
+	if c.way.died != nil {
+		c.way.died(c)
+	}
 	if c.again {
 		c.dieOn()
 	}
@@ -92,38 +95,51 @@ func (l *crashLane) cross(plan crossing) {
 	c.bury()
 }
 
-// order tells the daemon, this one or the next, where to die.
-func (c *crashed) order(point string, pass int) {
-	c.h.t.Helper()
-	temporary := c.h.orders + ".new"
-	c.h.must(os.WriteFile(temporary, fmt.Appendf(nil, "%s#%d", point, pass), 0o600))
-	c.h.must(os.Rename(temporary, c.h.orders))
+// orderDeath tells the daemon, this one or the next, where to die.
+func (h *Host) orderDeath(point string, pass int) {
+	h.t.Helper()
+	temporary := h.orders + ".new"
+	h.must(os.WriteFile(temporary, fmt.Appendf(nil, "%s#%d", point, pass), 0o600))
+	h.must(os.Rename(temporary, h.orders))
+}
+
+// awaitDeath waits for the death that was ordered, and gives its point.
+func (h *Host) awaitDeath(point, on string) string {
+	h.t.Helper()
+	h.Await(fmt.Sprintf("death at %s (%s)", point, on), func() bool { return !h.daemonRuns() })
+	var exit *exec.ExitError
+	if !errors.As(h.daemon.err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL { //nolint:forcetypeassert // Linux has no other
+		h.t.Fatalf("the daemon was to die at %s and ended: %v\n%s", point, h.daemon.err, h.DaemonLog())
+	}
+	told, err := os.ReadFile(h.orders + crash.Died)
+	h.must(err)
+	h.must(os.Remove(h.orders + crash.Died))
+	at := strings.TrimSpace(string(told))
+	if point != "*" && at != point {
+		h.t.Fatalf("the daemon was to die at %s and died at %s", point, at)
+	}
+	return at
 }
 
 // die waits for the death that was ordered, and counts it.
 func (c *crashed) die(point string, deaths map[string]int) {
 	c.h.t.Helper()
-	c.h.Await(fmt.Sprintf("death at %s (%s)", point, c.crossing), func() bool { return !c.h.daemonRuns() })
-	var exit *exec.ExitError
-	if !errors.As(c.h.daemon.err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL { //nolint:forcetypeassert // Linux has no other
-		c.h.t.Fatalf("the daemon was to die at %s and ended: %v\n%s", point, c.h.daemon.err, c.h.DaemonLog())
-	}
-	told, err := os.ReadFile(c.h.orders + crash.Died)
-	c.h.must(err)
-	c.h.must(os.Remove(c.h.orders + crash.Died))
-	at := strings.TrimSpace(string(told))
-	if point != "*" && at != point {
-		c.h.t.Fatalf("the daemon was to die at %s and died at %s", point, at)
-	}
-	c.tally.count(deaths, at)
+	c.tally.count(deaths, c.h.awaitDeath(point, c.crossing.String()))
 }
 
 // dieOn has the daemon die on its way back: at the same point, should it come
 // there again, and then at one of the first that it comes to.
 func (c *crashed) dieOn() {
 	c.h.t.Helper()
-	c.dieOrRest(c.point)
-	c.order("*", 1+7*c.ways%24)
+	if c.way.repeat != nil {
+		c.h.StartDaemonOnly()
+		c.way.repeat(c)
+		c.die(c.point, c.tally.later)
+		c.look()
+	} else {
+		c.dieOrRest(c.point)
+	}
+	c.h.orderDeath("*", 1+7*c.ways%24)
 	c.dieOrRest("*")
 }
 
@@ -154,10 +170,10 @@ func (c *crashed) settled() bool {
 
 // asWanted says whether the status and /proc are as they ought to become.
 func (c *crashed) asWanted(st Status) bool {
-	if c.way.approved && slices.Contains(st.HeldRemovals, c.name) {
-		c.h.Do("approve")
-	}
 	task, there := st.Task(c.name)
+	if c.way.end == held {
+		return task.Phase == "held" && task.PID == c.pid && slices.Equal(st.HeldRemovals, []string{c.name})
+	}
 	if !st.Converged || there != (c.way.end == running || c.way.end == off) {
 		return false
 	}
@@ -176,10 +192,10 @@ func (c *crashed) asWanted(st Status) bool {
 
 // processes is how many the task is to have in the end.
 func (c *crashed) processes() int {
-	if c.way.end == running || c.way.end == kept {
-		return 1
+	if c.way.end == absent || c.way.end == off {
+		return 0
 	}
-	return 0
+	return 1
 }
 
 // pids are the task's processes.
@@ -352,7 +368,11 @@ func (c *crashed) checkCommandLine(task TaskStatus) {
 // it but its logs.
 func (c *crashed) bury() {
 	c.h.t.Helper()
-	if c.way.end != absent {
+	switch c.way.end {
+	case absent:
+	case held:
+		c.release()
+	default:
 		c.text = strings.Replace(c.text, `on_remove = "keep"`, `on_remove = "stop"`, 1)
 		c.drop()
 		c.h.AwaitTask(c.name, "burial", func(task TaskStatus) bool {
@@ -430,12 +450,4 @@ func (h *Host) startOf(pid int) string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	h.must(err)
 	return strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))[22-3]
-}
-
-// remove removes a file that may be gone already.
-func remove(path string) error {
-	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }

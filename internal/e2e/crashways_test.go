@@ -20,6 +20,7 @@ const (
 	absent         // neither record nor process
 	kept           // its process runs and is no business of the status
 	off            // in the status, without a process
+	held           // in the status, with its process, until an approval
 )
 
 // crashWay leads a task through crash points.
@@ -30,9 +31,11 @@ type crashWay struct {
 	task    []string // lines of the task block
 	// ready brings the task to where the way begins, with the daemon running or
 	// not; walk leads through the points, and a daemon that is not there is
-	// started after it; mend takes away what is in the way of the ending.
-	ready, walk, mend func(*crashed)
-	end               ending
+	// started after it; died is done as soon as the daemon has died; repeat leads
+	// the next daemon there, should it not go by itself; mend takes away what is in
+	// the way of the ending.
+	ready, walk, died, repeat, mend func(*crashed)
+	end                             ending
 	// replaces says that the task gets another process than it had.
 	replaces bool
 	// restarts is how often policy starts it; less than zero is any number.
@@ -40,9 +43,6 @@ type crashWay struct {
 	// cause is that of the last exit, where there is evidence of it whoever saw
 	// it; empty is any.
 	cause string
-	// approved ways have the brake hold the task's removal: wherever it is seen
-	// held it is approved.
-	approved bool
 	// recordless says that processes may be left that no record leads to.
 	recordless bool
 	// slow ways take seconds and hosts of their own.
@@ -56,8 +56,6 @@ var (
 	wayStart   = &crashWay{name: "start", variant: guest.Button, config: []string{"port_map = {\n web = 80\n extra = 81\n }", graceful}, walk: (*crashed).drop, replaces: true}
 	wayFailing = &crashWay{name: "failing", variant: guest.Deaf, config: []string{crashPort}, ready: (*crashed).occupy, walk: (*crashed).drop, mend: (*crashed).vacate, replaces: true, restarts: -1}
 	wayRemoval = &crashWay{name: "removal", variant: guest.Button, config: []string{crashPort, graceful}, ready: (*crashed).run, walk: (*crashed).remove, end: absent}
-	wayHeld    = &crashWay{name: "held", variant: guest.Button, config: []string{crashPort, graceful}, ready: (*crashed).brake, walk: (*crashed).remove, end: absent, approved: true}
-	wayApprove = &crashWay{name: "approve", variant: guest.Button, config: []string{crashPort, graceful}, ready: (*crashed).hold, walk: (*crashed).approve, end: absent, approved: true}
 	wayBlunt   = &crashWay{name: "blunt", variant: guest.Deaf, ready: (*crashed).run, walk: (*crashed).remove, end: absent}
 	wayHung    = &crashWay{name: "hung", variant: guest.Deaf, ready: (*crashed).hang, walk: (*crashed).remove, end: absent, slow: true}
 	wayAgent   = &crashWay{name: "agent", variant: guest.Button, config: []string{graceful, "guest_agent = true"}, ready: (*crashed).runLinux, walk: (*crashed).remove, end: absent, slow: true}
@@ -67,6 +65,15 @@ var (
 	wayReturn  = &crashWay{name: "return", variant: guest.Deaf, task: []string{`on_remove = "keep"`}, ready: (*crashed).letGo, walk: (*crashed).drop}
 	wayKilled  = &crashWay{name: "killed", variant: guest.Deaf, config: []string{crashPort}, ready: (*crashed).run, walk: (*crashed).kill, replaces: true, restarts: 1}
 	wayOff     = &crashWay{name: "poweroff", variant: guest.PowerOff, task: []string{"restart {\n on = \"failure\"\n }"}, walk: (*crashed).drop, end: off, cause: runtime.CauseGuestShutdown}
+
+	// On these the brake holds the task's removal. What is held before that is
+	// written down is held by the limit once more, afterwards by memory alone: the
+	// limit is lifted. An approval that is not written down is none, and one that is
+	// holds under the limit.
+	wayHolding   = &crashWay{name: "holding", variant: guest.Button, config: []string{crashPort, graceful}, ready: (*crashed).brake, walk: (*crashed).remove, end: held}
+	wayHeld      = &crashWay{name: "held", variant: guest.Button, config: []string{crashPort, graceful}, ready: (*crashed).brake, walk: (*crashed).remove, died: (*crashed).lift, end: held}
+	wayApproving = &crashWay{name: "approving", variant: guest.Button, config: []string{crashPort, graceful}, ready: (*crashed).hold, walk: (*crashed).approve, died: (*crashed).lift, repeat: (*crashed).approveHeld, end: held}
+	wayApproved  = &crashWay{name: "approved", variant: guest.Button, config: []string{crashPort, graceful}, ready: (*crashed).hold, walk: (*crashed).approve, end: absent}
 
 	// On these the daemon dies while it takes over from one that is dead.
 	wayRecord      = &crashWay{name: "record", variant: guest.Deaf, config: []string{crashPort}, ready: (*crashed).widow}
@@ -140,9 +147,12 @@ var crashPaths = []crashPath{
 	{"end.recorded", wayKilled, 1},
 	{"end.recorded", wayOff, 1},
 	{"end.recorded", wayUnseen, 1},
-	{"removals.", wayHeld, 1},
-	{"removals.", wayApprove, 1},
-	{"approve.", wayApprove, 1},
+	{"removals.changed", wayHolding, 1},
+	{"removals.changed", wayApproved, 1},
+	{"removals.saved", wayHeld, 1},
+	{"removals.saved", wayApproved, 1},
+	{"approve.began", wayApproving, 1},
+	{"approve.", wayApproved, 1},
 	{"forget.", wayRemoval, 1},
 	{"keep.", wayKeep, 1},
 	{"return.", wayReturn, 1},
@@ -214,31 +224,6 @@ func (c *crashed) edit() {
 	c.memory = 160
 	c.text = strings.Replace(moreMemory(c.text), crashPort, "port_map = {\n web = 80\n extra = 81\n }", 1)
 	c.drop()
-}
-
-// brake has it running on a host where every removal is held.
-func (c *crashed) brake() {
-	config, err := os.ReadFile(c.h.config)
-	c.h.must(err)
-	held := strings.Replace(string(config), "max_removals = 1000", "max_removals = 0", 1)
-	c.h.must(os.WriteFile(c.h.config, []byte(held), 0o644))
-	c.h.Signal(syscall.SIGHUP)
-	c.run()
-}
-
-// hold has its removal held.
-func (c *crashed) hold() {
-	c.brake()
-	c.remove()
-	c.h.AwaitPhase(c.name, "held")
-	c.h.AwaitEvent("removal-held", c.name)
-}
-
-// approve lets it go. Nobody waits for the answer of a daemon that dies.
-func (c *crashed) approve() {
-	cmd := c.h.command(c.h.t.Context(), "approve")
-	c.h.must(cmd.Start())
-	go cmd.Wait() //nolint:errcheck // it fails when the daemon dies
 }
 
 // label changes nothing about the machine.
@@ -318,7 +303,7 @@ func (c *crashed) holdStopped() {
 // dying gives the deed of dying at a point on the way, once.
 func dying(point string, walk func(*crashed)) func(*crashed) {
 	return func(c *crashed) {
-		c.order(point, 1)
+		c.h.orderDeath(point, 1)
 		walk(c)
 		c.die(point, c.tally.first)
 		c.look()

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -203,6 +205,14 @@ func (h *Host) WritePlain(name, content string) {
 func (h *Host) Remove(name string) {
 	h.t.Helper()
 	h.must(os.Remove(filepath.Join(h.VMs, name)))
+}
+
+// remove removes a file that may be gone already.
+func remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // Image makes a tiny guest's disk image outside the task directory and gives
