@@ -125,7 +125,8 @@ func TestBrakeHoldsMassRemovals(t *testing.T) {
 	v.expect(5, "", "approve")
 }
 
-// What is few goes without asking: the last of a small host, and half of it.
+// What is few goes without asking: the last of a small host, and less than half of
+// a larger one.
 func TestBrakeLetsFewGo(t *testing.T) {
 	t.Parallel()
 	v := newVillage(t, "abcdefg")
@@ -136,7 +137,10 @@ func TestBrakeLetsFewGo(t *testing.T) {
 	small := newVillage(t, "ab")
 	small.gone("ab")
 	small.awaitGone("ab")
-	for _, e := range slices.Concat(v.Events(), small.Events()) {
+	single := newVillage(t, "a")
+	single.gone("a")
+	single.awaitGone("a")
+	for _, e := range slices.Concat(v.Events(), small.Events(), single.Events()) {
 		if e.Type == "removal-held" {
 			t.Error(e.Line)
 		}
@@ -187,6 +191,26 @@ func TestBrakeOutlivesTheDaemon(t *testing.T) {
 	v.awaitGone("cd")
 	v.AwaitConverged()
 	v.untouched("ef")
+}
+
+// What is held is remembered by itself: no removal has begun, and the one that is
+// left would be too few to be held anew.
+func TestBrakeRemembersWhatItHolds(t *testing.T) {
+	t.Parallel()
+	v := newVillage(t, "abcde")
+	v.gone("abcd")
+	v.awaitHeld("abcd")
+	v.back("abc")
+	v.awaitHeld("d")
+	for _, end := range []func(){v.Kill, func() { v.Terminate() }} {
+		end()
+		v.StartDaemon()
+		v.awaitHeld("d")
+	}
+	v.expect(0, "d: removal approved", "approve")
+	v.awaitGone("d")
+	v.AwaitConverged()
+	v.untouched("abce")
 }
 
 func TestApprovalOfAChangedSet(t *testing.T) {
@@ -287,6 +311,31 @@ func TestBrakeAndABrokenFile(t *testing.T) {
 	v.AwaitTask("a", "the brake", func(task TaskStatus) bool { return strings.Contains(task.Reason, "approve") })
 	v.awaitHeld("abc")
 	v.approve("a", "b", "c")
+	v.awaitGone("abc")
+	v.untouched("d")
+}
+
+// An approval that is written down when a file breaks lets nothing go before that
+// is mended, and need not be given again.
+func TestApprovedRemovalsWaitForABrokenFile(t *testing.T) {
+	t.Parallel()
+	v := newVillage(t, "abcd", CrashPoints())
+	v.gone("abc")
+	v.awaitHeld("abc")
+	v.expect(0, "", "status")
+	v.orderDeath("approve.written", 1)
+	v.Do("approve") // of a daemon that dies
+	v.awaitDeath("approve.written", "with approved removals")
+	v.must(os.Remove(v.orders))
+	v.Write("bad.hcl", "task {")
+	v.StartDaemon()
+	st := v.awaitHeld("abc")
+	if task, _ := st.Task("a"); !strings.Contains(task.Reason, "bad.hcl") {
+		t.Errorf("the reason is %q", task.Reason)
+	}
+	v.ProvePass()
+	v.awaitHeld("abc")
+	v.Remove("bad.hcl")
 	v.awaitGone("abc")
 	v.untouched("d")
 }
