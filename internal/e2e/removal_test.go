@@ -37,6 +37,47 @@ func TestRemovalWaitsHalfASecond(t *testing.T) {
 	}
 }
 
+// While anything happens in the directory no removal is believed, however long the
+// task has been in no file: half a second without an event must have gone by. What
+// happens means nothing: first so densely that it is so on a busy host as well,
+// then as seldom as it may be.
+func TestRemovalWaitsForAQuietDirectory(t *testing.T) {
+	t.Parallel()
+	h := Start(t)
+	h.Write("web.hcl", h.Task("web", guest.Button))
+	h.AwaitRunning("web")
+	other := filepath.Join(h.VMs, "other.hcl")
+	happenings := []func(){
+		func() { h.Write("other.hcl", "# renamed into place\n") },
+		func() { h.WritePlain("other.hcl", "# written in place\n") },
+		func() { h.must(os.Chtimes(other, time.Now(), time.Now())) },
+		func() { h.WritePlain(".other.hcl.swp", "of an editor") },
+		func() { h.Remove(".other.hcl.swp") },
+	}
+	var began, ended []time.Time
+	happen := func(what func(), pause time.Duration) {
+		began = append(began, time.Now())
+		what()
+		ended = append(ended, time.Now())
+		<-time.After(pause)
+	}
+	happen(func() { h.Remove("web.hcl") }, 0)
+	for i := range 60 {
+		pause := 30 * time.Millisecond
+		if i >= 50 {
+			pause = 200 * time.Millisecond
+		}
+		happen(happenings[i%len(happenings)], pause)
+	}
+	h.AwaitGone("web")
+	stopping := h.AwaitEvent("stopping", "web").Time
+	for i := range began { // half a second may have been quiet where this test was held up
+		if after := stopping.Sub(began[i]); ended[i].Before(stopping) && after < 500*time.Millisecond {
+			t.Errorf("it was stopped %s after event %d of %d", after, i, len(began))
+		}
+	}
+}
+
 // Of two tasks of a file one is taken out.
 func TestTaskRemovedFromItsFile(t *testing.T) {
 	t.Parallel()
