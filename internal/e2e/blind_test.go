@@ -16,11 +16,11 @@ import (
 // seldom keeps the periodic look out of tests of what is seen without it.
 const seldom = `resync_interval = "1h"`
 
-// needsRoot skips a test that mounts something.
-func needsRoot(t *testing.T) {
+// needsRoot skips a test that only root can do, and says what is not tried then.
+func needsRoot(t *testing.T, what string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("only root may mount")
+		t.Skipf("not tried without root: %s", what)
 	}
 }
 
@@ -35,7 +35,7 @@ func (h *Host) mount(source, target, kind string, flags uintptr) {
 // takes it away: each is seen at once, and costs no VM.
 func TestMountsAreSeen(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	needsRoot(t, "mounts over the task directory and their end")
 	h := Start(t, Config(seldom), Stopped())
 	volume := filepath.Join(filepath.Dir(h.VMs), "volume")
 	h.must(os.Mkdir(volume, 0o755))
@@ -70,12 +70,12 @@ func TestMountsAreSeen(t *testing.T) {
 // removal is believed after five seconds, not before.
 func TestFileSystemThatTellsNothing(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	needsRoot(t, "a file system that tells of no changes")
 	h := Start(t, Config(seldom), Stopped())
 	elsewhere := filepath.Join(filepath.Dir(h.VMs), "elsewhere")
 	h.must(os.Mkdir(elsewhere, 0o755))
 	if out, err := exec.Command("bindfs", elsewhere, h.VMs).CombinedOutput(); err != nil {
-		t.Skipf("no FUSE here: %v\n%s", err, out)
+		t.Skipf("not tried without FUSE: a file system that tells of no changes: %v\n%s", err, out)
 	}
 	t.Cleanup(func() { syscall.Unmount(h.VMs, syscall.MNT_DETACH) }) //nolint:errcheck // the test has failed if it did not work
 	h.StartDaemon()
@@ -103,7 +103,9 @@ func TestFileSystemThatTellsNothing(t *testing.T) {
 // to do; when there is some again it goes back to events.
 func TestWatchesExhausted(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	if out, err := exec.Command("unshare", "-Ur", "true").CombinedOutput(); err != nil {
+		t.Skipf("not tried without user namespaces: a host without inotify instances or watches: %v\n%s", err, out)
+	}
 	for limit, hint := range map[string]string{"max_inotify_instances": "max_user_instances", "max_inotify_watches": "max_user_watches"} {
 		t.Run(limit, func(t *testing.T) {
 			t.Parallel()

@@ -19,7 +19,7 @@ func (h *Host) mountSmall(dir, size string) {
 	}
 	h.must(os.MkdirAll(dir, 0o700))
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-		h.t.Skipf("a file system that can be filled needs the right to mount: %v", err)
+		h.t.Skipf("not tried without the right to mount: a full %s directory: %v", filepath.Base(dir), err)
 	}
 	h.t.Cleanup(func() {
 		// The kernel takes down a process step by step: its files are the last.
