@@ -17,7 +17,8 @@ var harmless = []string{"locals.hcl", "tasks-elsewhere.hcl"}
 
 // Zoo drops into the task directory, all at once, everything that is known to
 // be hard on a program that reads and evaluates files, and gives the names. Not
-// one of the files holds a task that is wanted on this host.
+// one of the files holds a task that is wanted on this host. They go before the
+// host is taken down: to read them all takes a while.
 func (h *Host) Zoo() []string {
 	h.t.Helper()
 	cage := filepath.Join(h.Disks, "zoo")
@@ -41,11 +42,20 @@ func (h *Host) Zoo() []string {
 	entries, err := os.ReadDir(cage)
 	h.must(err)
 	var names []string
+	h.t.Cleanup(func() { h.Cage(names) })
 	for _, entry := range entries {
 		h.must(os.Rename(filepath.Join(cage, entry.Name()), filepath.Join(h.VMs, entry.Name())))
 		names = append(names, entry.Name())
 	}
 	return names
+}
+
+// Cage takes the files of the zoo away again.
+func (h *Host) Cage(names []string) {
+	h.t.Helper()
+	for _, name := range names {
+		h.must(remove(filepath.Join(h.VMs, name)))
+	}
 }
 
 // hostileTexts are the files of the zoo that are text, by name. Nearly all of
