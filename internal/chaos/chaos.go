@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -36,7 +35,7 @@ type chaos struct {
 	trees, proofs int
 	// frozen are QEMUs under SIGSTOP.
 	frozen     map[string]*process
-	bystanders []*exec.Cmd
+	bystanders []e2e.Stranger
 }
 
 // start makes a host whose task directory is a symlink to one of many, as
@@ -55,13 +54,7 @@ func start(t testing.TB, sum *tally) *chaos {
 	c.writeTree(filepath.Join(filepath.Dir(c.h.VMs), "tree-0"), content{})
 	c.must(os.Symlink("tree-0", c.h.VMs))
 	for range 3 {
-		bystander := exec.Command("sleep", "100000")
-		c.must(bystander.Start())
-		c.bystanders = append(c.bystanders, bystander)
-		t.Cleanup(func() {
-			bystander.Process.Kill() //nolint:errcheck // it may have been killed, which has failed the test by then
-			bystander.Wait()         //nolint:errcheck // it was killed
-		})
+		c.bystanders = append(c.bystanders, e2e.StartStranger(t))
 	}
 	t.Cleanup(c.endKept) // before the host ends, who takes them for left behind
 	t.Cleanup(c.thawAll)
@@ -266,9 +259,8 @@ func (c *chaos) check() string {
 func (c *chaos) checkBystanders() {
 	c.t.Helper()
 	for _, bystander := range c.bystanders {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", bystander.Process.Pid))
-		if err != nil || !strings.Contains(string(stat), ") S ") {
-			c.t.Fatalf("the bystander %d was signalled: %s (%v)", bystander.Process.Pid, stat, err)
+		if harm := bystander.Harm(); harm != "" {
+			c.t.Fatalf("a bystander was harmed: %s", harm)
 		}
 	}
 }

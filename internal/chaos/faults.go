@@ -42,7 +42,7 @@ func (c *chaos) loseRecord() string {
 func (c *chaos) forgeRecord() string {
 	return c.spoil(func(t *task) {
 		c.h.EditRecord(t.name, func(record map[string]any) {
-			record["process"].(map[string]any)["pid"] = oneOf(c.Rand, c.bystanders).Process.Pid
+			record["process"].(map[string]any)["pid"] = oneOf(c.Rand, c.bystanders).PID()
 		})
 		t.forged = true
 	})

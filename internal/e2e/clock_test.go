@@ -134,19 +134,19 @@ func TestRecycledPIDUnderAnotherClock(t *testing.T) {
 			h.Terminate()
 			h.SignalQEMU("web", syscall.SIGKILL)
 			h.AwaitNoQEMU()
-			stranger := startStranger(t)
+			stranger := StartStranger(t)
 			h.EditRecord("web", func(record map[string]any) {
-				record["process"].(map[string]any)["pid"] = stranger.Process.Pid
+				record["process"].(map[string]any)["pid"] = stranger.PID()
 				shift(record, by)
 			})
 			h.StartDaemon()
 			after := h.AwaitPhase("web", "running")
-			if after.PID == before.PID || after.PID == stranger.Process.Pid {
+			if after.PID == before.PID || after.PID == stranger.PID() {
 				t.Errorf("before %+v, after %+v", before, after)
 			}
 			h.Remove("web.hcl")
 			h.AwaitGone("web")
-			expectAlive(t, stranger)
+			expectUnharmed(t, stranger)
 			if e := h.AwaitEvent("exited", "web"); e.Says("pid", fmt.Sprint(after.PID)) {
 				t.Errorf("the event is %s", e.Line)
 			}

@@ -2,12 +2,12 @@ package e2e
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -30,22 +30,22 @@ func TestStrangerIsNeverSignalled(t *testing.T) {
 			h.SignalQEMU("web", syscall.SIGKILL)
 			h.AwaitNoQEMU()
 		}
-		stranger := startStranger(t)
+		stranger := StartStranger(t)
 		h.EditRecord("web", func(record map[string]any) {
-			record["process"].(map[string]any)["pid"] = stranger.Process.Pid
+			record["process"].(map[string]any)["pid"] = stranger.PID()
 		})
-		if task, _ := h.StatusByCommand().Task("web"); task.PID == stranger.Process.Pid {
+		if task, _ := h.StatusByCommand().Task("web"); task.PID == stranger.PID() {
 			t.Errorf("without a daemon: %+v", task)
 		}
 		h.StartDaemon()
 		after := h.AwaitPhase("web", "running")
-		if (after.PID == before.PID) != alive || after.PID == stranger.Process.Pid || after.UUID != before.UUID {
+		if (after.PID == before.PID) != alive || after.PID == stranger.PID() || after.UUID != before.UUID {
 			t.Errorf("before %+v, after %+v", before, after)
 		}
 		h.Remove("web.hcl")
 		h.AwaitGone("web")
 		h.AwaitNoQEMU()
-		expectAlive(t, stranger)
+		expectUnharmed(t, stranger)
 	}
 }
 
@@ -64,45 +64,48 @@ func TestHostReboot(t *testing.T) {
 	h.Terminate()
 	h.SignalQEMU("web", syscall.SIGKILL)
 	h.AwaitNoQEMU()
-	stranger := startStranger(t)
+	stranger := StartStranger(t)
 	h.EditRecord("web", func(record map[string]any) {
 		process := record["process"].(map[string]any)
-		process["boot_id"], process["pid"] = otherBoot, stranger.Process.Pid
-		process["start_ticks"] = startTicks(t, stranger.Process.Pid)
+		process["boot_id"], process["pid"] = otherBoot, stranger.PID()
+		process["start_ticks"] = startTicks(t, stranger.PID())
 	})
 	h.must(os.RemoveAll(h.Run)) // /run is empty after a boot
 	h.StartDaemon()
 	after := h.AwaitPhase("web", "running")
 	expectExit(t, after.LastExit, Exit{Cause: "host-reboot"})
-	if after.UUID != before.UUID || after.Restarts != 0 || !cmp.Equal(after.Ports, before.Ports) || after.PID == stranger.Process.Pid {
+	if after.UUID != before.UUID || after.Restarts != 0 || !cmp.Equal(after.Ports, before.Ports) || after.PID == stranger.PID() {
 		t.Errorf("before %+v, after %+v", before, after)
 	}
 	if held, _ := h.Status().Task("held"); held.Phase != "stopped" || held.Reason != "held by operator" {
 		t.Errorf("held: %+v", held)
 	}
-	expectAlive(t, stranger)
+	expectUnharmed(t, stranger)
 }
 
-// startStranger starts a process that no daemon knows of.
-func startStranger(t *testing.T) *exec.Cmd {
-	t.Helper()
-	cmd := exec.Command("sleep", "600")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+// A stranger notices what ends nobody, too.
+func TestStrangerNotices(t *testing.T) {
+	t.Parallel()
+	for _, signal := range []syscall.Signal{syscall.SIGWINCH, syscall.SIGTERM, syscall.SIGCONT, syscall.SIGSTOP, syscall.SIGKILL} {
+		stranger := StartStranger(t)
+		expectUnharmed(t, stranger)
+		if err := syscall.Kill(stranger.PID(), signal); err != nil {
+			t.Fatal(err)
+		}
+		deadline := time.Now().Add(Patience)
+		for stranger.Harm() == "" {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s left no trace", signal)
+			}
+			<-time.After(pollInterval)
+		}
 	}
-	t.Cleanup(func() {
-		cmd.Process.Kill() //nolint:errcheck // a test that failed may have seen its end
-		cmd.Wait()         //nolint:errcheck // it was killed
-	})
-	return cmd
 }
 
-// expectAlive sees a zombie as dead, unlike kill(pid, 0).
-func expectAlive(t *testing.T, cmd *exec.Cmd) {
+func expectUnharmed(t *testing.T, stranger Stranger) {
 	t.Helper()
-	stat := procStat(t, cmd.Process.Pid)
-	if len(stat) == 0 || stat[0] != "S" {
-		t.Errorf("the stranger is gone: %v", stat)
+	if harm := stranger.Harm(); harm != "" {
+		t.Errorf("a stranger was harmed: %s", harm)
 	}
 }
 
