@@ -25,7 +25,7 @@ func (h *Host) awaitUnbelieved() {
 // is stopped for it, by this daemon or the next, whatever that one remembers.
 func TestUnmountedFromTheSameFileSystem(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	needsRoot(t, "a directory of the same file system mounted and unmounted")
 	h := Start(t, Stopped(), Config(seldom))
 	repository := filepath.Join(filepath.Dir(h.VMs), "repository")
 	h.must(os.Mkdir(repository, 0o755))
