@@ -220,7 +220,7 @@ func (m *machine) infoOf(found Found) *ProcessInfo {
 // info is what a process tells of itself.
 func (f Found) info() *ProcessInfo {
 	return &ProcessInfo{
-		PID: f.PID, StartTicks: f.StartTicks, BootID: BootID(), StartedAt: f.StartedAt,
+		PID: f.PID, StartTicks: f.StartTicks, BootID: BootID(), StartedAt: startedAt(f.StartTicks),
 		Argv: f.Argv, Format: imageFormatOf(f.Argv), Forwards: forwardsOf(f.Argv),
 	}
 }

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	goruntime "runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/qemu-reconciler/qemu-reconciler/internal/guest"
 )
@@ -122,7 +125,8 @@ func TestCostPerVM(t *testing.T) {
 }
 
 // TestHundredsAtOnce: hundreds of processes are known when Open returns, and it
-// returns soon.
+// returns soon: what it costs is counted, which a busy host does not change. It
+// runs alone, since that is the whole process's.
 func TestHundredsAtOnce(t *testing.T) {
 	l := newLab(t)
 	must(t, l.Close())
@@ -131,11 +135,13 @@ func TestHundredsAtOnce(t *testing.T) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	must(t, err)
 	defer null.Close()
+	nobody := filepath.Join(l.images, "nobody")
+	must(t, unix.Mkfifo(nobody, 0o600))
 	for i := range vms {
 		name := fmt.Sprintf("vm%d", i)
-		// A stand-in for a QEMU: it has the name and says nothing.
+		// A stand-in for a QEMU: it has the name and says nothing, since nobody writes.
 		p, err := Launch(LaunchRequest{
-			Argv: []string{"/bin/sh", "-c", "exec sleep 1000", "-name", name}, Output: null,
+			Argv: []string{"/bin/sh", "-c", "read line <" + nobody, "-name", name}, Output: null,
 			Env: []string{envTask + "=" + name, envState + "=" + l.layout.State},
 		})
 		must(t, err)
@@ -144,19 +150,26 @@ func TestHundredsAtOnce(t *testing.T) {
 			PID: p.PID(), StartTicks: p.StartTicks(), BootID: BootID(), Argv: []string{"qemu"}, Answered: true,
 		}}, false))
 	}
-	began := time.Now()
+	before := processorTime(t)
 	l.open()
-	opened := time.Since(began)
+	opened := processorTime(t) - before
 	alive := 0
 	for _, o := range l.Observe() {
 		if o.Alive {
 			alive++
 		}
 	}
-	t.Logf("%d VMs known after %v", alive, opened)
-	if alive != vms || opened > 500*time.Millisecond { // 100 ms without the race detector
-		t.Errorf("%d of %d VMs known after %v", alive, vms, opened)
+	t.Logf("%d VMs known for %v of a processor", alive, opened)
+	if alive != vms || opened > 900*time.Millisecond { // 100 ms on an idle host without the race detector
+		t.Errorf("%d of %d VMs known for %v of a processor", alive, vms, opened)
 	}
+}
+
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var used unix.Rusage
+	must(t, unix.Getrusage(unix.RUSAGE_SELF, &used))
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // TestEverythingAtOnce: for the race detector.

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -52,7 +54,6 @@ type Found struct {
 	Task       string
 	PID        int
 	StartTicks uint64
-	StartedAt  time.Time
 	Argv       []string
 	// Ports are the allocated host ports by label that it was started with.
 	Ports map[string]int
@@ -101,9 +102,7 @@ func lookForHolder(socketInode uint64, task string) (pid int, startTicks uint64,
 // foundAt describes a QEMU of ours that is known by its pid.
 func foundAt(task string, pid int, ticks uint64) Found {
 	env, _ := environ(pid) // without it only the ports are not known
-	return Found{
-		Task: task, PID: pid, StartTicks: ticks, StartedAt: startedAt(ticks), Argv: cmdline(pid), Ports: markedPorts(env),
-	}
+	return Found{Task: task, PID: pid, StartTicks: ticks, Argv: cmdline(pid), Ports: markedPorts(env)}
 }
 
 // markedPorts are the ports that a QEMU was marked with; nil when it was not.
@@ -146,10 +145,14 @@ func OurProcesses(layout Layout) ([]Found, error) {
 }
 
 func ours(layout Layout, pid int) (found Found, ok bool, err error) {
-	env, err := environ(pid)
-	task := env[envTask]
-	if err != nil || task == "" || !sameDir(env[envState], layout.State) {
+	raw, err := readProcess(pid, "environ")
+	if err != nil || !bytes.Contains(raw, []byte(envTask+"=")) { // most are strangers
 		return Found{}, false, err
+	}
+	env := variables(nulTerminated(raw))
+	task := env[envTask]
+	if task == "" || !sameDir(env[envState], layout.State) {
+		return Found{}, false, nil
 	}
 	argv, err := readArgv(pid)
 	if err != nil || !hasName(argv, task) {
@@ -159,7 +162,7 @@ func ours(layout Layout, pid int) (found Found, ok bool, err error) {
 	if err != nil {
 		return Found{}, false, scarcity(err)
 	}
-	return foundAt(task, pid, ticks), true, nil
+	return Found{Task: task, PID: pid, StartTicks: ticks, Argv: argv, Ports: markedPorts(env)}, true, nil
 }
 
 // sameDir compares directories as text first: the state directory may have
@@ -208,11 +211,17 @@ func variables(entries []string) map[string]string {
 }
 
 func splitNul(pid int, file string) ([]string, error) {
+	data, err := readProcess(pid, file)
+	return nulTerminated(data), err
+}
+
+// readProcess reads a file of a process; nothing where it may not be read.
+func readProcess(pid int, file string) ([]byte, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
 	if err != nil {
 		return nil, scarcity(err)
 	}
-	return nulTerminated(data), nil
+	return data, nil
 }
 
 // nulTerminated splits what the kernel shows of a process's memory, where the
@@ -271,20 +280,13 @@ func isStopped(pid int) bool {
 }
 
 // startedAt is the wall clock's time of a start, to a hundredth of a second, or
-// zero when the time of the boot cannot be read.
+// zero when nobody knows how long ago the boot was.
 func startedAt(ticks uint64) time.Time {
-	data, err := os.ReadFile("/proc/stat")
-	if err != nil {
+	var up unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) != nil {
 		return time.Time{}
 	}
-	for line := range strings.Lines(string(data)) {
-		if boot, ok := strings.CutPrefix(line, "btime "); ok {
-			seconds, err := strconv.ParseInt(strings.TrimSpace(boot), 10, 64)
-			if err != nil {
-				return time.Time{}
-			}
-			return time.Unix(seconds, 0).Add(time.Duration(ticks) * time.Second / ticksPerSecond).UTC()
-		}
-	}
-	return time.Time{}
+	const tick = time.Second / ticksPerSecond
+	age := time.Duration(up.Nano()) - time.Duration(ticks)*tick
+	return time.Now().Add(-age).Round(tick).UTC()
 }
