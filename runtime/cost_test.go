@@ -85,6 +85,23 @@ func TestMemoryOfQuietSession(t *testing.T) {
 	}
 }
 
+// TestMissedResetsCostLittle: the logs of hundreds are looked through when a daemon
+// takes over. It runs alone, since it counts the whole process's heap.
+func TestMissedResetsCostLittle(t *testing.T) {
+	const looks, most = 100, 16 << 10
+	path := filepath.Join(t.TempDir(), "qmp.log")
+	must(t, os.WriteFile(path, []byte(fakeGreeting), 0o600))
+	var before, after goruntime.MemStats
+	goruntime.ReadMemStats(&before)
+	for range looks {
+		missedResets(path, time.Time{})
+	}
+	goruntime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / looks; each > most {
+		t.Errorf("a look takes %d bytes, want %d at most", each, most)
+	}
+}
+
 // TestCostPerVM: at rest a VM costs three goroutines, three descriptors at most
 // and no thread. It runs alone, since it counts the whole process's.
 func TestCostPerVM(t *testing.T) {

@@ -23,6 +23,10 @@ const rebootGap = 200 * time.Millisecond
 // triple-faults resets eleven times a second.
 const rebootTelling = time.Minute
 
+// logPiece is how much of a QMP log is read at once. Most are shorter, and those of
+// hundreds are read when a daemon takes over.
+const logPiece = 4 << 10
+
 // converse listens to a session until it, the process or the runtime ends.
 func (m *machine) converse(ctx context.Context, l *life, monitor *Monitor) {
 	defer func() {
@@ -242,7 +246,7 @@ func missedResets(path string, after time.Time) (n int, last time.Time) {
 		if err != nil {
 			continue
 		}
-		lines := newLineReader(bufio.NewReaderSize(file, 64<<10), maxMonitorLine)
+		lines := newLineReader(bufio.NewReaderSize(file, logPiece), maxMonitorLine)
 		for line, err := lines.next(); err == nil; line, err = lines.next() {
 			if at, ok := guestReset(line); ok {
 				resets = append(resets, at)
