@@ -24,8 +24,11 @@ func (m *machine) end(l *life) {
 		m.life, m.facts = nil, facts{}
 	})
 	crash.Point("end.told")
+	awaited := l.stopping.Load()
 	close(l.over)
-	m.rt.poke()
+	if !awaited { // else a look would find the deed still under way
+		m.rt.poke()
+	}
 }
 
 // concludeUnseen writes down the end of a process that nobody watched.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ type lab struct {
 	layout Layout
 	images string
 	poked  chan struct{}
+	onPoke atomic.Pointer[func()] // nil for nothing
 	log    logBuffer
 	sync   func(*os.File) error
 }
@@ -75,6 +77,9 @@ func (l *lab) options() Options {
 		Layout: l.layout, Fingerprint: labFingerprint(), Sandbox: true, sync: l.sync,
 		Log: hclog.New(&hclog.LoggerOptions{Output: &l.log}),
 		Poke: func() {
+			if do := l.onPoke.Load(); do != nil {
+				(*do)()
+			}
 			select {
 			case l.poked <- struct{}{}:
 			default:

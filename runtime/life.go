@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,6 +49,8 @@ type life struct {
 	probed time.Time
 	// over is closed when the end is recorded.
 	over chan struct{}
+	// stopping says that a deed waits for the end, and pokes when it is done.
+	stopping atomic.Bool
 
 	// What QEMU said of its end, up to when its resets were counted from its
 	// log, and what was tried against an I/O error. Only the machine's goroutine touches them.

@@ -35,8 +35,8 @@ type Options struct {
 	// Fingerprint knows the emulators; nil makes one. One that is given is its
 	// giver's to close.
 	Fingerprint *Fingerprint
-	// Poke is called after anything changed by itself: an exit, QMP's answer,
-	// a pause. It must not block. Nil calls nothing.
+	// Poke is called after anything changed by itself: an exit that no Stop waits
+	// for, QMP's answer, a pause. It must not block. Nil calls nothing.
 	Poke func()
 
 	// sync brings a file or a directory to the disk; nil is fsync. Tests count it,

@@ -40,7 +40,8 @@ func (req StopRequest) firstRung() string {
 }
 
 // Stop stops the QEMU of a task, and returns when it is gone and that is
-// recorded; at once when there is none. When ctx or the runtime ends first the
+// recorded; at once when there is none. Its caller looks at the world again by
+// himself: that end is not poked. When ctx or the runtime ends first the
 // VM is left as it is, and the record says that it is being stopped: the next
 // Stop goes on from there.
 func (r *Runtime) Stop(ctx context.Context, task string, req StopRequest) (err error) {
@@ -75,6 +76,8 @@ func (m *machine) stop(ctx context.Context, req StopRequest) error {
 	if l == nil {
 		return nil
 	}
+	l.stopping.Store(true)
+	defer l.stopping.Store(false)
 	crash.Point("stop.began")
 	intent, err := m.announceStop(req)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -130,5 +131,31 @@ func TestStopEvents(t *testing.T) {
 	}
 	if got := because("started", ""); got != "started" {
 		t.Errorf("without a reason: %q", got)
+	}
+}
+
+// TestEndsArePoked: an end that somebody waits for is told by his return and pokes
+// nobody, who would find the stop still under way; any other end pokes, also when
+// whoever waited has given up.
+func TestEndsArePoked(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	var early atomic.Int32
+	look := func() {
+		if m := l.find("vm"); m.currentLife() == nil && len(m.turn) == 1 && m.current().LastExit != nil && m.current().Intent == nil {
+			early.Add(1)
+		}
+	}
+	interrupted(t, l)
+	l.kill("vm", unix.SIGKILL)
+	l.ended("vm")
+	for range 5 {
+		l.start(l.task("vm", guest.Deaf))
+		l.onPoke.Store(&look)
+		l.stop("vm", StopRequest{})
+		l.onPoke.Store(nil)
+	}
+	if n := early.Load(); n > 0 {
+		t.Errorf("%d pokes found the end recorded and the stop under way", n)
 	}
 }
