@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -131,6 +132,18 @@ func (l *lab) secured() {
 	eventually(l.t, "everything on the disk", func() error {
 		if l.lacks() || l.securing.Load() {
 			return errors.New("something is not")
+		}
+		return nil
+	})
+}
+
+// secureByHand keeps the keeper's hands off the disk: from here on it is the
+// test's.
+func (l *lab) secureByHand() {
+	l.t.Helper()
+	eventually(l.t, "the keeper's hands off", func() error {
+		if l.securing.Swap(true) {
+			return errors.New("it is at it")
 		}
 		return nil
 	})
@@ -261,12 +274,7 @@ func TestSyncsAreFew(t *testing.T) {
 	t.Parallel()
 	l, disk := newDiskLab(t)
 	l.secured()
-	eventually(t, "the keeper's hands off", func() error {
-		if l.securing.Swap(true) { // this test does its work
-			return errors.New("it is at it")
-		}
-		return nil
-	})
+	l.secureByHand()
 	const tasks = 2*copiesAtOnce + 50
 	for i := range tasks {
 		m := l.ensure(fmt.Sprintf("vm%d", i))
@@ -286,6 +294,31 @@ func TestSyncsAreFew(t *testing.T) {
 	}
 	if l.lacks() {
 		t.Error("something is not on the disk")
+	}
+}
+
+// TestFloodsOfReboots: their count is brought to the disk as often as it is told.
+func TestFloodsOfReboots(t *testing.T) {
+	t.Parallel()
+	l, disk := newDiskLab(t)
+	l.start(l.task("vm", guest.Deaf))
+	l.secured()
+	l.secureByHand()
+	m, began := l.find("vm"), time.Now()
+	life := m.currentLife()
+	for _, step := range []struct {
+		after time.Duration
+		want  int
+	}{{0, 1}, {time.Second, 0}, {rebootTelling / 2, 0}, {2 * rebootTelling, 1}} {
+		before := disk.copies("vm")
+		for range 20 {
+			m.countReboots(life, 1, time.Now())
+		}
+		m.tellReboots(life, began.Add(step.after))
+		must(t, l.secure())
+		if got := disk.copies("vm") - before; got != step.want {
+			t.Errorf("after %v: %d copies were synced, want %d", step.after, got, step.want)
+		}
 	}
 }
 

@@ -191,7 +191,8 @@ func (m *machine) countReboots(l *life, n int, upTo time.Time) {
 }
 
 // tellReboots writes an event about reboots, the first at once and more of them
-// at long intervals; it gives the time of the next, if there is one.
+// at long intervals, which is how often their count is brought to the disk; it
+// gives the time of the next, if there is one.
 func (m *machine) tellReboots(l *life, now time.Time) (next time.Time) {
 	m.mu.Lock()
 	n := l.untold
@@ -210,6 +211,9 @@ func (m *machine) tellReboots(l *life, now time.Time) (next time.Time) {
 		message = fmt.Sprintf("the guest rebooted %d times", n)
 	}
 	m.event(EventRebooted, message, map[string]any{"count": n, "reboots": total})
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	m.owe(m.current())
 	return time.Time{}
 }
 

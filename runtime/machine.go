@@ -160,7 +160,8 @@ const (
 	// saveAnyway changes the record in memory all the same; the next write, or
 	// the keeper, brings the disk up to date. No VM is stopped for a full disk.
 	saveAnyway
-	// saveLater leaves the write to the keeper: for what may come in floods.
+	// saveLater leaves the write to the keeper, and what the disk lacks is seen with
+	// the next change or telling: for what may come in floods.
 	saveLater
 	// saveDurably changes nothing unless it is on the disk itself; a change that
 	// changes nothing is not written.
@@ -198,7 +199,6 @@ func (m *machine) replace(how saving, edit func(*Record), also func()) error {
 	}
 	if how == saveLater {
 		m.unsaved.Store(true)
-		m.owe(after)
 		m.set(after, also)
 		settle(true)
 		return nil
