@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -107,6 +108,19 @@ func (l *controlListener) Close() error {
 		}
 	})
 	return err
+}
+
+// controlPatience is for a daemon whose queue of connections is full.
+const controlPatience = 2 * time.Second
+
+// ControlDialer gives connections to a daemon that listens at path, whatever the
+// network and address: it is what http.Transport asks for.
+func ControlDialer(path string) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, controlPatience)
+		defer cancel()
+		return DialUnix(ctx, path)
+	}
 }
 
 // DialUnix connects to the unix stream socket at path, which may be longer than

@@ -17,13 +17,9 @@ import (
 	"github.com/qemu-reconciler/qemu-reconciler/runtime"
 )
 
-const (
-	// dialTimeout is for a daemon whose queue of connections is full.
-	dialTimeout = 2 * time.Second
-	// answerTimeout is for everything that does not wait for a VM: the daemon
-	// answers from memory.
-	answerTimeout = 3 * time.Second
-)
+// answerTimeout is for everything that does not wait for a VM: the daemon
+// answers from memory.
+const answerTimeout = 3 * time.Second
 
 // client speaks to the daemon over its control socket.
 type client struct {
@@ -37,20 +33,9 @@ type client struct {
 }
 
 func newClient(socket string) *client {
-	dial := dialer(runtime.DialUnix, socket)
 	return &client{socket: socket, patience: answerTimeout, http: &http.Client{Transport: &http.Transport{
-		DialContext: dial, DisableKeepAlives: true,
+		DialContext: runtime.ControlDialer(socket), DisableKeepAlives: true,
 	}}}
-}
-
-// dialer turns a dial of a unix socket into what http.Transport asks for. The
-// type of a connection is the runtime's matter and is never named here.
-func dialer[C any](dial func(context.Context, string) (C, error), socket string) func(ctx context.Context, network, address string) (C, error) {
-	return func(ctx context.Context, _, _ string) (C, error) {
-		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-		defer cancel()
-		return dial(ctx, socket)
-	}
 }
 
 // noDaemonError says that nobody listens on the control socket.
