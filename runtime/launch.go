@@ -143,8 +143,9 @@ func launchError(path string, err error) error {
 }
 
 // CleanEnv gives a QEMU's environment: the parent's, then the task's, both
-// without what is the service manager's or meant for the daemon, then the marks by which the process is known again when its record is lost: ports are
-// the allocated ones by label. Of two with one name the later counts.
+// without what is the service manager's or meant for the daemon, then the marks
+// by which the process is known again when its record is lost: ports are the
+// allocated ones by label. Of two with one name the later counts.
 func CleanEnv(parent []string, task *spec.Task, layout Layout, ports map[string]int) []string {
 	env := map[string]string{}
 	for _, entry := range parent {

@@ -53,7 +53,8 @@ type life struct {
 	stopping atomic.Bool
 
 	// What QEMU said of its end, up to when its resets were counted from its
-	// log, and what was tried against an I/O error. Only the machine's goroutine touches them.
+	// log, and what was tried against an I/O error. Only the machine's goroutine
+	// touches them.
 	shutdown *ShutdownEvent
 	counted  time.Time
 	relief   relief

@@ -88,7 +88,6 @@ func (a *app) settleAnyway() (*setup, error) {
 }
 
 // settleOn is settle with its way to read config.hcl.
-
 func (a *app) settleOn(readConfig func(path string, given bool) (*spec.DaemonConfig, error)) (*setup, error) {
 	workDir, err := os.Getwd()
 	if err != nil {
