@@ -152,3 +152,24 @@ func TestStartNotWaitingForProbe(t *testing.T) {
 		t.Errorf("record: %s", asJSON(record))
 	}
 }
+
+// TestStartOfAnEmulatorThatHangs: the patience with an emulator is not that with the
+// start, whose failure the restart policy is to know.
+func TestStartOfAnEmulatorThatHangs(t *testing.T) {
+	onPath(t, map[string]string{"qemu-system-x86_64": "exec sleep 1000\n"})
+	t.Setenv("PATH", os.Getenv("PATH")+":/usr/bin:/bin")
+	l := newLab(t)
+	must(t, l.Close())
+	options := l.options()
+	options.Fingerprint = nil
+	r, err := Open(t.Context(), options)
+	must(t, err)
+	defer r.Close()
+	if err := r.Start(t.Context(), startOf(l.task("vm", guest.Deaf))); err == nil {
+		t.Error("it started")
+	}
+	record := r.Observe()["vm"].Record
+	if record == nil || record.LastExit == nil || record.LastExit.Cause != CauseLaunchFailed || record.Failure == "" {
+		t.Errorf("record: %s", asJSON(record))
+	}
+}

@@ -248,7 +248,7 @@ func TestStartCountsOnce(t *testing.T) {
 	if failed == nil {
 		t.Fatal("it runs")
 	}
-	s.fail(failed)
+	s.fail(failed, false)
 	end()
 	if r := l.onDisk("vm"); r.Restarts != 1 || r.Failure == "" || r.Intent != nil {
 		t.Errorf("record: %s", asJSON(r))

@@ -60,7 +60,8 @@ func (r *Runtime) Start(ctx context.Context, req StartRequest) (err error) {
 	s := &start{m: m, req: req, began: time.Now(), files: map[int]*os.File{}}
 	defer s.close()
 	if err := withAdvice(s.run(ctx)); err != nil {
-		s.fail(err)
+		// Its own end, and not that of a probe of an emulator that hangs.
+		s.fail(err, ctx.Err() != nil || r.ctx.Err() != nil || errors.Is(err, ErrClosed))
 		return fmt.Errorf("task %s: %w", req.Task, err)
 	}
 	return nil
@@ -206,8 +207,7 @@ func (s *start) launch() error {
 
 // fail records why there is no process. A start that was called off is no
 // failure and no attempt; it leaves no intent behind.
-func (s *start) fail(reason error) {
-	off := errors.Is(reason, context.Canceled) || errors.Is(reason, context.DeadlineExceeded) || errors.Is(reason, ErrClosed)
+func (s *start) fail(reason error, off bool) {
 	now := time.Now().UTC()
 	crash.Point("start.failing")
 	s.m.keep(func(r *Record) {

@@ -189,7 +189,8 @@ func (m *model) brake(now time.Time) answer {
 		case (t.braked || t.doubtful) && !t.approved:
 			doubtful = true
 			all[name] = true
-		case t.proc == nil && !t.braked && !t.touched() && len(t.views) == 1: // it was down, and does not count
+		case t.proc == nil && !t.braked && !t.touched() && len(t.views) == 1: // down: it counts if it was to come back
+			all[name] = true
 		case t.proc != nil || t.braked || len(t.candidates()) > 0:
 			due++
 			all[name] = true
