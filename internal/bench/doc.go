@@ -11,8 +11,8 @@
 //   - A guest is ready when READY is in its console log. QEMU writes that log for
 //     both; inotify tells of it, and nobody polls.
 //   - A QEMU is there when the call that forked it has returned, which is after
-//     the exec: at the floor by the clock, for the reconciler by started_at of
-//     its status, which is taken then.
+//     the exec: at the floor by the clock, for the reconciler by what
+//     the event of the start says, which is taken then.
 //   - A QEMU is gone when its pidfd says so, and at the floor when wait4 does. Both
 //     tell it to a thread of this process, which is late on a busy host: what is
 //     timed from there is too short by that, and may be negative.

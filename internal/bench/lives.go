@@ -65,8 +65,8 @@ func (l *living) next(begin func()) (there, ready time.Time) {
 	nth := l.console.count() + 1
 	begin()
 	ready = l.console.await(l.t, nth)
-	status := l.h.AwaitPhase(web, "running")
-	return *status.StartedAt, ready
+	l.h.AwaitPhase(web, "running")
+	return l.h.AwaitEvent("started", web).At, ready
 }
 
 func (l *living) live() {

@@ -89,9 +89,11 @@ type FileStatus struct {
 	} `json:"errors"`
 }
 
-// Event is one line of events.jsonl; Line is all of it.
+// Event is one line of events.jsonl; Line is all of it. At is when a process was
+// started or ended.
 type Event struct {
 	Time    time.Time `json:"time"`
+	At      time.Time `json:"at"`
 	Type    string    `json:"type"`
 	Task    string    `json:"task"`
 	Message string    `json:"message"`
