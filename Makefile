@@ -29,8 +29,9 @@ TEST_TIMEOUT ?= 30m
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
 
+# Without the symbol table and DWARF: the stack of a panic needs neither.
 build: go ## build bin/qemu-reconciler
-	go build -ldflags '-X main.version=$(VERSION)' -o bin/qemu-reconciler ./cmd/qemu-reconciler
+	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/qemu-reconciler ./cmd/qemu-reconciler
 
 test: go needs-test build/linux-guest ## install what tests need, run all of them on real QEMU
 	go build ./...

@@ -69,17 +69,19 @@ func Binary(t testing.TB) string {
 	return built.path(t, "-race")
 }
 
-// LaterBinary gives the path of the program as of another version.
+// LaterBinary gives the path of the program as of another version, built as it is
+// shipped.
 func LaterBinary(t testing.TB) string {
 	t.Helper()
-	return later.path(t, "-ldflags", "-X main.version="+laterVersion)
+	return later.path(t, "-trimpath", "-ldflags", "-s -w -X main.version="+laterVersion)
 }
 
 // CrashBinary gives the path of the program that dies where package crash is
-// told to, built with the race detector.
+// told to, built with the race detector, and without symbols as the one that is
+// shipped: what is looked for in that one is found in this one.
 func CrashBinary(t testing.TB) string {
 	t.Helper()
-	return crashing.path(t, "-race", "-tags", "crashpoints")
+	return crashing.path(t, "-race", "-tags", "crashpoints", "-ldflags", "-s -w")
 }
 
 func (b *build) path(t testing.TB, flags ...string) string {

@@ -163,6 +163,18 @@ func TestShippedProgramHasNoCrashPoints(t *testing.T) {
 	}
 }
 
+// maxProgramSize is what the shipped program may have in bytes: it had 11 MB when
+// this was written, and a library that doubles it is noticed here.
+const maxProgramSize = 25 << 20
+
+// The shipped program is small.
+func TestShippedProgramIsSmall(t *testing.T) {
+	t.Parallel()
+	if size := len(readProgram(t, LaterBinary(t))); size > maxProgramSize {
+		t.Errorf("the program has %d bytes", size)
+	}
+}
+
 func readProgram(t *testing.T, path string) []byte {
 	t.Helper()
 	content, err := os.ReadFile(path)
