@@ -101,8 +101,9 @@ func tryBind(addr netip.Addr, port int, protocol string) error {
 }
 
 // holderPatience is how long the processes of the host are searched for the one
-// that has a port: a start that fails anyway waits for its name.
-const holderPatience = 3 * time.Second
+// that has a port, of which there may be ten thousand on a busy host: a start that
+// fails anyway waits for its name.
+const holderPatience = 30 * time.Second
 
 // portHolder finds the process whose socket is in the way. A socket of IPv6 can
 // be, since it takes IPv4 as well unless it was told not to. What cannot be seen
