@@ -177,12 +177,13 @@ func TestFaultIsContained(t *testing.T) {
 	l.ended("vm")
 }
 
-// TestStartSyncsLate: what must survive a power cut is on the disk when a start
-// is done, and only a new host port is waited for before the fork.
+// TestStartSyncsLate: what must survive a power cut is on the disk soon after a
+// start, and only a new host port is waited for before the fork.
 func TestStartSyncsLate(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.start(l.task("vm", guest.Deaf))
+	l.secured()
 	copied, err := readRecord(l.layout.Record("vm")+".durable", "vm")
 	must(t, err)
 	if copied.Process == nil || copied.Wanted == nil || copied.UUID == "" {
