@@ -136,7 +136,8 @@ func TestCopiedStateDirectory(t *testing.T) {
 		if boot != "" {
 			copied.EditRecord("web", func(record map[string]any) { record["process"].(map[string]any)["boot_id"] = boot })
 		}
-		copied.StartDaemon() // its directory of tasks is empty
+		copied.WritePlain("none.hcl", "# an empty directory would not be believed")
+		copied.StartDaemon()
 		copied.AwaitGone("web")
 		copied.ProveRemovals()
 		copied.Terminate()

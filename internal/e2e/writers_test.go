@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -289,7 +290,8 @@ func TestRsyncOfTheDirectory(t *testing.T) {
 	h.ExpectUntouched(before)
 }
 
-// The file is renamed and broken in one step, its task renamed in another.
+// The file is renamed and broken in one step: it still names its task, which is
+// kept on its last good definition. The task is renamed in another.
 func TestRenameWithAMistake(t *testing.T) {
 	t.Parallel()
 	h := Start(t)
@@ -299,10 +301,13 @@ func TestRenameWithAMistake(t *testing.T) {
 	h.WritePlain("b.hcl", text+"\nmistake {")
 	h.Remove("a.hcl")
 	h.AwaitStatus("the mistake", func(st Status) bool { return len(st.Files) == 1 })
-	h.AwaitTask("web", "a removal that waits", func(task TaskStatus) bool { return task.Phase == "held" && strings.Contains(task.Reason, "b.hcl") })
-	if pid := h.OnlyQEMU("web"); pid != before.PID {
-		t.Errorf("the QEMU was %d and is %d", before.PID, pid)
+	kept := func(task TaskStatus) bool {
+		return task.Phase == "running" && strings.Contains(task.Reason, "last good definition: b.hcl")
 	}
+	h.AwaitTask("web", "the last good definition", kept)
+	h.ExpectUntouched(before)
+	h.SignalQEMU("web", syscall.SIGKILL)
+	before = h.AwaitTask("web", "its restart", func(task TaskStatus) bool { return kept(task) && task.PID != before.PID })
 	h.WritePlain("b.hcl", text)
 	h.AwaitConverged()
 	h.ExpectUntouched(before)
