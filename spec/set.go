@@ -1,9 +1,11 @@
 package spec
 
 import (
-	"regexp"
+	"bytes"
 	"slices"
 	"time"
+
+	"github.com/zclconf/go-cty/cty"
 )
 
 // Set is what the directory says at one moment. It is a value: a later Load
@@ -59,15 +61,21 @@ func wholly(errors []Diagnostic) bool {
 	return slices.ContainsFunc(errors, func(d Diagnostic) bool { return d.Task == "" })
 }
 
-// label is the beginning of a task block, as far as that can be told from text
-// that does not parse.
-var label = regexp.MustCompile(`(?m)^[ \t]*"?task"?[ \t]+"([A-Za-z0-9][A-Za-z0-9._-]{0,62})"`)
-
-// mentions are the names that the text of a file gives to tasks, sorted.
+// mentions are the names that the text of a file gives to tasks, sorted. It is
+// text that does not parse: a line is all that can be understood of it.
 func mentions(src []byte) []string {
 	var names []string
-	for _, found := range label.FindAllSubmatch(src, -1) {
-		names = append(names, string(found[1]))
+	for line := range bytes.Lines(src) {
+		line = bytes.TrimLeft(line, " \t")
+		rest, ok := bytes.CutPrefix(line, []byte(`"task"`))
+		if !ok {
+			rest, ok = bytes.CutPrefix(line, []byte("task"))
+		}
+		rest, quoted := bytes.CutPrefix(bytes.TrimLeft(rest, " \t"), []byte(`"`))
+		name, _, ended := bytes.Cut(rest, []byte(`"`))
+		if ok && quoted && ended && len(taskName(cty.StringVal(string(name)))) == 0 {
+			names = append(names, string(name))
+		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
