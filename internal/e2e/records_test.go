@@ -200,7 +200,8 @@ func TestCorruptRecordsAtRest(t *testing.T) {
 		if name != "missing" {
 			h.AwaitEvent("record-corrupt", name)
 		}
-		if task := h.AwaitPhase(name, "stopped"); !strings.HasPrefix(task.Reason, "held by operator") || !cmp.Equal(task.Ports, before[name].Ports) {
+		held := func(task TaskStatus) bool { return task.Phase == "stopped" && strings.HasPrefix(task.Reason, "held by operator") }
+		if task := h.AwaitTask(name, "its hold", held); !cmp.Equal(task.Ports, before[name].Ports) {
 			t.Errorf("%s: before %+v, after %+v", name, before[name], task)
 		}
 		h.expect(0, "", "start", name)
