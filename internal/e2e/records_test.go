@@ -200,7 +200,9 @@ func TestCorruptRecordsAtRest(t *testing.T) {
 		if name != "missing" {
 			h.AwaitEvent("record-corrupt", name)
 		}
-		held := func(task TaskStatus) bool { return task.Phase == "stopped" && strings.HasPrefix(task.Reason, "held by operator") }
+		held := func(task TaskStatus) bool {
+			return task.Phase == "stopped" && strings.HasPrefix(task.Reason, "held by operator")
+		}
 		if task := h.AwaitTask(name, "its hold", held); !cmp.Equal(task.Ports, before[name].Ports) {
 			t.Errorf("%s: before %+v, after %+v", name, before[name], task)
 		}
