@@ -113,8 +113,9 @@ var crashPaths = []crashPath{
 	// write of every way. Of a durable one the copy is written first; what nobody
 	// waits for comes last.
 	{"record.", wayStart, 1},
-	{"record.half", wayStart, 5},
-	{"record.secured", wayStart, 1},
+	{"record.half", wayStart, 4},
+	{"record.half", wayKilled, 5},
+	{"record.secured", wayKilled, 1},
 	{"record.half", wayRemoval, 2},
 	{"record.half", wayReplace, 4},
 	{"record.half", wayDefine, 2},
