@@ -91,6 +91,7 @@ func TestDearFilesHoldUpNobody(t *testing.T) {
 func TestSlowLane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLanes()
+		l.slow <- struct{}{}
 		var parsed atomic.Int32
 		for _, src := range []string{"# " + strings.Repeat("x", quickSize), dear(1), dear(1)} {
 			go func() {
@@ -105,9 +106,8 @@ func TestSlowLane(t *testing.T) {
 				t.Errorf("%s: %d are parsed, want %d", when, got, want)
 			}
 		}
-		l.hurry(1)
-		l.slow <- struct{}{}
 		expect("slow lane taken", 0)
+		l.hurry(1)
 		<-l.slow
 		expect("quick file waits", 0)
 		l.hurry(-1)

@@ -154,8 +154,10 @@ func TestProcessesRunOut(t *testing.T) {
 	h.AwaitConverged()
 	lift := h.limitProcesses()
 	h.Write("late.hcl", with(h.Task("late", guest.Button), "restart {\n max_delay = \"1s\"\n }"))
-	task := h.AwaitTask("late", "reason", func(task TaskStatus) bool { return strings.Contains(task.Reason, "limit on processes") })
-	if task.Phase != "backoff" || task.PID != 0 {
+	task := h.AwaitTask("late", "reason", func(task TaskStatus) bool {
+		return task.Phase == "backoff" && strings.Contains(task.Reason, "limit on processes")
+	})
+	if task.PID != 0 {
 		t.Errorf("%+v", task)
 	}
 	used := cpuTime(t, h.DaemonPID())

@@ -28,7 +28,7 @@ func TestRunOnce(t *testing.T) {
 		t.Errorf("the QEMU was %d and is %d", pid, again)
 	}
 	h.Write("bad.hcl", h.Task("bad", guest.Button, `args = ["-device", "no-such-device"]`))
-	h.expect(1, "no-such-device", "run", "--once", "--timeout", "1s")
+	h.expect(1, "no-such-device", "run", "--once", "--timeout", "5s")
 	h.Remove("bad.hcl")
 	h.Write("worse.hcl", "task {")
 	began := time.Now()
