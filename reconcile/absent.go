@@ -43,7 +43,8 @@ func (j *judgement) judgeAbsent() {
 		v.Change = Change{Task: j.name, Action: ActionNone, Price: string(spec.PriceNone), Fields: []FieldChange{}}
 	}
 	held, was := j.w.Removals.Held[j.name]
-	_, begun := j.w.Removals.Begun[j.name]
+	begunRemoval, begun := j.w.Removals.Begun[j.name]
+	begun = begun && !j.w.outlived(j.name, begunRemoval)
 	free := j.brake.reason == "" || begun || held.Approved
 	switch {
 	case rec.Wanted == nil && j.o.Alive:

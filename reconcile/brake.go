@@ -70,7 +70,7 @@ func newBrake(w *World, wants map[string]*Want) brake {
 		}
 	}
 	for name, begun := range w.Removals.Begun {
-		if !returned(wants[name]) {
+		if !returned(wants[name]) && !w.outlived(name, begun) {
 			c.add(name, begun.At, begun.Ran)
 		}
 	}
@@ -147,6 +147,14 @@ func (w *World) comesBack(rec *runtime.Record) bool {
 	return rec.LastExit == nil || rec.LastExit.BootID != w.BootID || judgeExit(rec.Wanted.Restart, rec, w.Now).Stay == ""
 }
 
+// outlived says whether a removal is over though it is still remembered, since the
+// VM that runs was started after it: the task was back in between, and a daemon may
+// have died before it wrote that down.
+func (w *World) outlived(task string, begun runtime.BegunRemoval) bool {
+	o := w.Observed[task]
+	return o.Alive && o.Record != nil && o.Record.Process != nil && o.Record.Process.StartedAt.After(begun.At)
+}
+
 // returned says whether a file defines the task soundly.
 func returned(want *Want) bool { return want != nil && want.Stale == "" }
 
@@ -196,6 +204,7 @@ func Remember(w *World, verdicts []Verdict) runtime.Removals {
 	if next.Begun == nil {
 		next.Begun = map[string]runtime.BegunRemoval{}
 	}
+	maps.DeleteFunc(next.Begun, w.outlived)
 	absent := map[string]bool{}
 	for _, v := range verdicts {
 		if v.Record == nil || returned(v.Want) {

@@ -152,6 +152,23 @@ func TestBrakeRemembers(t *testing.T) {
 	})
 }
 
+// A removal that had begun is over when its file is back, also for a next daemon:
+// what goes after that is no part of it.
+func TestBrakeForgetsWhatIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hamlet(t, "abc", nil)
+		h.remove("a")
+		time.Sleep(time.Second)
+		expect(t, "stopped", h.stops(), []string{"a"})
+		h.write("a.hcl", task("a", ""))
+		time.Sleep(time.Second)
+		h.stop()
+		if remembered := h.machines.removals; len(remembered.Begun) != 0 {
+			t.Errorf("written down: %+v", remembered)
+		}
+	})
+}
+
 func TestApprovalMustBeWrittenDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hamlet(t, "abc", nil)

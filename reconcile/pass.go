@@ -52,7 +52,7 @@ func (e *Engine) pass(ctx context.Context) time.Time {
 		e.awaitLook(ctx, l)
 	}
 	d := e.decide(ctx)
-	if d.holds {
+	if d.remember {
 		e.saveRemovals()
 	}
 	e.tell(d.news)
@@ -64,10 +64,10 @@ func (e *Engine) pass(ctx context.Context) time.Time {
 type decision struct {
 	wake time.Time
 	news []news
-	// holds says that what the brake holds has changed and must be on the disk
-	// before it is told.
-	holds bool
-	tasks int
+	// remember says that what the brake has to know has changed so that it must be
+	// on the disk before it is told. A removal that begins is written by its stop.
+	remember bool
+	tasks    int
 }
 
 // decide judges every task and begins the steps. A panic that is no single task's
@@ -88,7 +88,7 @@ func (e *Engine) decide(ctx context.Context) (d decision) {
 	verdicts := Diff(w)
 	before := e.removals
 	e.removals = Remember(w, verdicts)
-	d = decision{wake: e.nextWake(w.Now), holds: !e.removals.HoldsLike(before) || e.unsaved, tasks: len(verdicts)}
+	d = decision{wake: e.nextWake(w.Now), remember: e.removals.Supersedes(before) || e.unsaved, tasks: len(verdicts)}
 	for i := range verdicts {
 		v := &verdicts[i]
 		if v.Look {

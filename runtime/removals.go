@@ -28,12 +28,23 @@ type Removals struct {
 
 // Equal says whether both are the same but for their versions.
 func (r Removals) Equal(other Removals) bool {
-	return r.HoldsLike(other) && maps.Equal(r.Begun, other.Begun)
+	return r.holdsLike(other) && maps.Equal(r.Begun, other.Begun)
 }
 
-// HoldsLike says whether both hold the same for the same reason.
-func (r Removals) HoldsLike(other Removals) bool {
+// holdsLike says whether both hold the same for the same reason.
+func (r Removals) holdsLike(other Removals) bool {
 	return r.Lost == other.Lost && maps.Equal(r.Held, other.Held)
+}
+
+// Supersedes says whether a next daemon would go wrong with what was remembered
+// before: others are held, or a removal that had begun is over.
+func (r Removals) Supersedes(before Removals) bool {
+	for task := range before.Begun {
+		if _, still := r.Begun[task]; !still {
+			return true
+		}
+	}
+	return !r.holdsLike(before)
 }
 
 // HeldRemoval is a removal that the brake holds.
