@@ -12,9 +12,9 @@ import (
 	"github.com/qemu-reconciler/qemu-reconciler/spec"
 )
 
-// heldAtOnce is how many records are written at the same time for a command. Each
+// writtenAtOnce is how many records are written at the same time for a command. Each
 // that waits for the disk is a thread.
-const heldAtOnce = 8
+const writtenAtOnce = 8
 
 // UnknownTaskError names tasks of a command that neither a file nor a record
 // knows. Nothing was done for any task.
@@ -59,6 +59,7 @@ func (e *Engine) StopTasks(ctx context.Context, names []string, wait bool) error
 	}
 	failed := e.setHeld(names, true)
 	e.Poke()
+	e.secure(names, failed)
 	if !wait {
 		return failure(failed, true)
 	}
@@ -107,6 +108,7 @@ func (e *Engine) ask(ctx context.Context, names []string, ask Ask, wait bool) er
 	}
 	e.mu.Unlock()
 	e.Poke()
+	e.secure(names, failed)
 	if !wait {
 		return failure(failed, true)
 	}
@@ -192,9 +194,9 @@ func startable(t TaskStatus, o runtime.Observation) string {
 	return stoppable(t, o)
 }
 
-// setHeld holds tasks, or lets them go. Each is on the disk when it returns, and
-// they go there side by side: a file system syncs many at once in the time of
-// one. It says why that failed, by task.
+// setHeld holds tasks, or lets them go. It is written down when this returns, and
+// acted upon from then on; secure is to be called before the command is answered.
+// It says why it failed, by task.
 func (e *Engine) setHeld(names []string, held bool) (failed map[string]string) {
 	e.mu.Lock()
 	w, verdicts := e.judgeNow()
@@ -203,15 +205,33 @@ func (e *Engine) setHeld(names []string, held bool) (failed map[string]string) {
 	for _, v := range verdicts {
 		wants[v.Task] = v.Want
 	}
+	return sideBySide(names, func(name string) error {
+		return e.setOneHeld(name, held, w.Observed[name].Record, wants[name])
+	})
+}
+
+// secure waits until what was written down for a command is on the disk, while it is
+// carried out. A power cut in between takes the VMs with it, and nobody was
+// answered yet. It adds to failed why it failed.
+func (e *Engine) secure(names []string, failed map[string]string) {
+	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return failed[name] != "" })
+	for name, reason := range sideBySide(names, e.cfg.Machines.Secure) {
+		failed[name] = "it goes on, but a power cut would undo that, since it cannot be brought to the disk: " + reason
+	}
+}
+
+// sideBySide does something for many tasks: a file system syncs many files at once
+// in the time of one. It says why that failed, by task.
+func sideBySide(names []string, do func(name string) error) (failed map[string]string) {
 	failed = map[string]string{}
 	var failing sync.Mutex
-	room := make(chan struct{}, heldAtOnce)
+	room := make(chan struct{}, writtenAtOnce)
 	var work sync.WaitGroup
 	for _, name := range names {
 		room <- struct{}{}
 		work.Go(func() {
 			defer func() { <-room }()
-			if err := e.setOneHeld(name, held, w.Observed[name].Record, wants[name]); err != nil {
+			if err := do(name); err != nil {
 				failing.Lock()
 				failed[name] = err.Error()
 				failing.Unlock()
@@ -226,7 +246,7 @@ func (e *Engine) setOneHeld(name string, held bool, rec *runtime.Record, want *W
 	if rec == nil && !held || rec != nil && rec.Held == held && !(rec.GaveUp && !held) {
 		return nil
 	}
-	err := e.cfg.Machines.Update(name, func(r *runtime.Record) {
+	err := e.cfg.Machines.Write(name, func(r *runtime.Record) {
 		r.Held = held
 		if !held {
 			r.GaveUp, r.Attempts = false, nil

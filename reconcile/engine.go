@@ -43,6 +43,8 @@ type Machines interface {
 	Start(ctx context.Context, req runtime.StartRequest) error
 	Stop(ctx context.Context, task string, req runtime.StopRequest) error
 	Update(task string, change func(*runtime.Record)) error
+	Write(task string, change func(*runtime.Record)) error
+	Secure(task string) error
 	Forget(task string) error
 	Preview(task *spec.Task, rec *runtime.Record) ([]string, error)
 	Event(kind, task, message string, facts map[string]any)

@@ -34,6 +34,8 @@ type fakeMachines struct {
 	// removals is what was remembered last.
 	removals     runtime.Removals
 	failRemember error
+	// securing gives what comes of each Secure; nil for nothing and at once.
+	securing chan error
 	// remembering, unless it is nil, gets a channel for each call to remember, which
 	// goes on when that is closed.
 	remembering chan chan struct{}
@@ -130,6 +132,17 @@ func (f *fakeMachines) Update(task string, change func(*runtime.Record)) error {
 	o.Record = &rec
 	f.observed[task] = o
 	return nil
+}
+
+func (f *fakeMachines) Write(task string, change func(*runtime.Record)) error {
+	return f.Update(task, change)
+}
+
+func (f *fakeMachines) Secure(string) error {
+	if f.securing == nil {
+		return nil
+	}
+	return <-f.securing
 }
 
 func (f *fakeMachines) Forget(task string) error {

@@ -212,8 +212,46 @@ func TestForgottenStaysForgotten(t *testing.T) {
 	}
 }
 
+// TestSecuredHoldsOutliveAPowerCut: many at once, while the keeper goes round and
+// deeds write the same records.
+func TestSecuredHoldsOutliveAPowerCut(t *testing.T) {
+	t.Parallel()
+	l, disk := newDiskLab(t)
+	l.secured()
+	var work sync.WaitGroup
+	const tasks = 20
+	for i := range tasks {
+		name := fmt.Sprintf("vm%d", i)
+		work.Go(func() {
+			if err := l.Write(name, func(r *Record) { r.Held = true }); err != nil {
+				t.Error(err)
+			}
+			if err := l.Secure(name); err != nil {
+				t.Error(err)
+			}
+		})
+		work.Go(func() { _ = l.ensure(name).change(saveAnyway, func(r *Record) { r.Restarts++ }) })
+	}
+	work.Go(func() { _ = l.secure() })
+	work.Wait()
+	l.reopen(func() { disk.cut(t, l.layout.TasksDir()) })
+	held := 0
+	for _, o := range l.Observe() {
+		if o.Record.Held {
+			held++
+		}
+	}
+	if held != tasks {
+		t.Errorf("%d of %d holds outlived it", held, tasks)
+	}
+	if err := l.Secure("nobody"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestNobodyWaitsForTheDisk: while no sync ends, VMs start, end, are stopped and
-// forgotten as ever; only a host port that is new is waited for, and a hold.
+// forgotten as ever; only a host port that is new is waited for, and what an
+// operator is told.
 func TestNobodyWaitsForTheDisk(t *testing.T) {
 	t.Parallel()
 	l, disk := newDiskLab(t)
@@ -253,13 +291,23 @@ func TestNobodyWaitsForTheDisk(t *testing.T) {
 	})
 	waiting.Go(func() {
 		defer returned.Add(1)
-		if err := l.Update("held", func(r *Record) { r.Held = true }); err != nil {
+		if err := l.Update("kept", func(r *Record) { r.Kept = true }); err != nil {
+			t.Error(err)
+		}
+	})
+	must(t, l.Write("held", func(r *Record) { r.Held = true }))
+	if !l.onDisk("held").Held {
+		t.Error("the hold is not written")
+	}
+	waiting.Go(func() {
+		defer returned.Add(1)
+		if err := l.Secure("held"); err != nil {
 			t.Error(err)
 		}
 	})
 	l.rounds()
 	if n := returned.Load(); n != 0 || l.Observe()["ports"].Alive {
-		t.Errorf("%d of a start with a new port and a hold did not wait for the disk", n)
+		t.Errorf("%d of a start with a new port, an update and a hold did not wait for the disk", n)
 	}
 	release()
 	waiting.Wait()

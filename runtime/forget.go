@@ -20,6 +20,47 @@ func (r *Runtime) Update(task string, change func(*Record)) error {
 	return r.ensure(task).change(saveDurably, change)
 }
 
+// Write is Update for what is acted upon before it is on the disk: the record is
+// written, so that a next daemon knows of it, and Secure is to be called before
+// anybody is told that it is done.
+func (r *Runtime) Write(task string, change func(*Record)) error {
+	done, err := r.enter()
+	if err != nil {
+		return err
+	}
+	defer done()
+	return r.ensure(task).change(saveFirst, change)
+}
+
+// Secure returns when no power cut can take from a task's record what it has at
+// the time of the call.
+func (r *Runtime) Secure(task string) error {
+	done, err := r.enter()
+	if err != nil {
+		return err
+	}
+	defer done()
+	m := r.find(task)
+	if m == nil {
+		return nil
+	}
+	for m.unsynced.Load() { // again when a deed or the keeper was faster
+		confirm, err := m.secure()
+		if err != nil {
+			return err
+		}
+		if confirm == nil {
+			continue
+		}
+		if err := r.store.syncNames(); err != nil {
+			return err
+		}
+		confirm()
+		break
+	}
+	return nil
+}
+
 // Forget removes the record of a task without a process, frees its ports and
 // removes its sockets. Its logs stay.
 func (r *Runtime) Forget(task string) error {
