@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // StopAll stops every VM gracefully, and starts none any more. It returns when
@@ -93,6 +94,32 @@ func (e *Engine) await(ctx context.Context, names []string, failed map[string]st
 		case <-passed:
 		case <-ctx.Done():
 			return fmt.Errorf("not done yet: %s: %w", strings.Join(left, ", "), ctx.Err())
+		}
+	}
+}
+
+// filesPatience is how long a command waits for files that are being written, or
+// take long to parse, before it is refused for what they might say.
+const filesPatience = 10 * time.Second
+
+// awaitFiles waits until every file is read, and gives those that are not in time.
+func (e *Engine) awaitFiles(ctx context.Context) (unread []string) {
+	ctx, cancel := context.WithTimeout(ctx, filesPatience)
+	defer cancel()
+	for {
+		e.mu.Lock()
+		passed := e.passed
+		if unread = nil; e.set != nil {
+			unread = e.set.Writing
+		}
+		e.mu.Unlock()
+		if len(unread) == 0 {
+			return nil
+		}
+		select {
+		case <-passed:
+		case <-ctx.Done():
+			return unread
 		}
 	}
 }

@@ -158,14 +158,30 @@ func (e *Engine) allowed(ctx context.Context, names []string, refusal func(TaskS
 	if err := e.known(ctx, names); err != nil {
 		return nil, err
 	}
-	tasks, observed := e.tasks(), e.cfg.Machines.Observe()
-	refused := map[string]string{}
-	for _, name := range names {
-		if reason := refusal(tasks[name].TaskStatus, observed[name]); reason != "" {
-			refused[name] = reason
+	tasks, refused := e.refused(names, refusal)
+	if len(refused) == 0 {
+		return tasks, nil
+	}
+	// The file that says otherwise may be one that is still being read.
+	unread := e.awaitFiles(ctx)
+	tasks, refused = e.refused(names, refusal)
+	for name, reason := range refused {
+		if len(unread) > 0 && tasks[name].Desired == "absent" {
+			refused[name] = reason + "; " + strings.Join(unread, ", ") + ", which may do so, is still being written"
 		}
 	}
 	return tasks, failure(refused, false)
+}
+
+func (e *Engine) refused(names []string, refusal func(TaskStatus, runtime.Observation) string) (tasks map[string]outlook, reasons map[string]string) {
+	tasks, reasons = e.tasks(), map[string]string{}
+	observed := e.cfg.Machines.Observe()
+	for _, name := range names {
+		if reason := refusal(tasks[name].TaskStatus, observed[name]); reason != "" {
+			reasons[name] = reason
+		}
+	}
+	return tasks, reasons
 }
 
 // stoppable refuses to stop what is none of the daemon's, or nothing at all; empty

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -30,4 +31,37 @@ func TestStopGoesOnWhileItsHoldIsSecured(t *testing.T) {
 			t.Errorf("answered: %v", err)
 		}
 	})
+}
+
+// After the start of a daemon a file may take long to read: what it defines is no
+// reason to refuse a command.
+func TestCommandsWaitForFilesThatAreRead(t *testing.T) {
+	for _, settles := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			h := hamlet(t, "a", nil)
+			h.stop()
+			h.loader.writing = "a.hcl"
+			next := New(h.cfg)
+			h.machines.poke = next.Poke
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go next.Run(ctx)
+			synctest.Wait()
+			time.AfterFunc(time.Second, func() {
+				h.loader.mu.Lock()
+				defer h.loader.mu.Unlock()
+				if settles {
+					h.loader.writing = ""
+				}
+			})
+			began := time.Now()
+			err := next.RestartTasks(ctx, []string{"a"}, true)
+			switch took := time.Since(began); {
+			case settles && (err != nil || len(h.stops()) != 1):
+				t.Errorf("after %v: %v, stopped %v", took, err, h.stops())
+			case !settles && (err == nil || !strings.Contains(err.Error(), "a.hcl") || took < filesPatience || len(h.stops()) != 0):
+				t.Errorf("after %v: %v, stopped %v", took, err, h.stops())
+			}
+		})
+	}
 }

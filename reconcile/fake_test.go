@@ -190,6 +190,8 @@ type fakeLoader struct {
 	files map[string]string
 	loads int
 	takes time.Duration
+	// writing is a file that is being written; empty for none.
+	writing string
 }
 
 func (l *fakeLoader) Load() *spec.Set {
@@ -202,6 +204,10 @@ func (l *fakeLoader) Load() *spec.Set {
 	l.loads++
 	set := &spec.Set{Dir: "/vms"}
 	for name, text := range l.files {
+		if name == l.writing {
+			set.Unsettled, set.Writing = true, []string{name}
+			continue
+		}
 		source := spec.Parse(name, []byte(text), testEnv)
 		set.Files = append(set.Files, spec.File{Path: name, Errors: source.Errors, Faulty: source.Faulty})
 		set.Definitions = append(set.Definitions, source.Definitions...)

@@ -67,6 +67,9 @@ func (m *model) compareTask(t *task, e expectation, w world) []string {
 	if shown {
 		problems = append(problems, t.compareStatus(s, p, e)...)
 	}
+	if runs && e.running == yes && m.look(t.name).kind == defined && len(s.Pending) > 0 {
+		say("is not done with it: %+v", s.Pending)
+	}
 	if runs && !shown && !t.kept && t.keeps() == no {
 		say("pid %d runs, and the status does not know it", p.pid)
 	}
@@ -160,6 +163,9 @@ func (m *model) compareWhole(w world) []string {
 	}
 	if broken := len(w.status.Files) > 0; broken != m.now.broken() && !m.away {
 		problems = append(problems, fmt.Sprintf("broken files in the status: %v, expected: %v", w.status.Files, m.now.broken()))
+	}
+	if len(w.status.Unsettled) > 0 && !m.away {
+		problems = append(problems, fmt.Sprintf("%v are not read yet", w.status.Unsettled))
 	}
 	if (w.status.DirError != "") != m.away {
 		problems = append(problems, fmt.Sprintf("the directory is away: %v; the status says %q", m.away, w.status.DirError))
