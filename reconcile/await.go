@@ -3,7 +3,6 @@ package reconcile
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -63,10 +62,9 @@ func (e *Engine) Settled(ctx context.Context) Status {
 	}
 }
 
-// await looks after every pass until each task is done or has a fault; failed has
-// those that have one already.
+// await looks after every pass until each task is done or has a fault. failed has
+// those that have one already, and gets the others; the error is that of ctx.
 func (e *Engine) await(ctx context.Context, names []string, failed map[string]string, done func(*outlook) (bool, string)) error {
-	failed = maps.Clone(failed)
 	left := slices.Clone(names)
 	for {
 		e.mu.Lock()
@@ -88,7 +86,7 @@ func (e *Engine) await(ctx context.Context, names []string, failed map[string]st
 			return ok
 		})
 		if len(left) == 0 {
-			return failure(failed, true)
+			return nil
 		}
 		select {
 		case <-passed:

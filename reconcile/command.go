@@ -59,11 +59,7 @@ func (e *Engine) StopTasks(ctx context.Context, names []string, wait bool) error
 	}
 	failed := e.setHeld(names, true)
 	e.Poke()
-	e.secure(names, failed)
-	if !wait {
-		return failure(failed, true)
-	}
-	return e.await(ctx, names, failed, func(t *outlook) (done bool, fault string) {
+	return e.answer(ctx, names, failed, wait, func(t *outlook) (done bool, fault string) {
 		return t.PID == 0 && t.Phase != PhaseStopping && t.Phase != PhaseStarting, ""
 	})
 }
@@ -108,11 +104,7 @@ func (e *Engine) ask(ctx context.Context, names []string, ask Ask, wait bool) er
 	}
 	e.mu.Unlock()
 	e.Poke()
-	e.secure(names, failed)
-	if !wait {
-		return failure(failed, true)
-	}
-	return e.await(ctx, names, failed, func(t *outlook) (bool, string) { return t.upAgain(before[t.Name]) })
+	return e.answer(ctx, names, failed, wait, func(t *outlook) (bool, string) { return t.upAgain(before[t.Name]) })
 }
 
 // upAgain says whether what was asked for is done, or why it will not be. before is
@@ -211,8 +203,7 @@ func startable(t TaskStatus, o runtime.Observation) string {
 }
 
 // setHeld holds tasks, or lets them go. It is written down when this returns, and
-// acted upon from then on; secure is to be called before the command is answered.
-// It says why it failed, by task.
+// acted upon from then on. It says why it failed, by task.
 func (e *Engine) setHeld(names []string, held bool) (failed map[string]string) {
 	e.mu.Lock()
 	w, verdicts := e.judgeNow()
@@ -226,14 +217,23 @@ func (e *Engine) setHeld(names []string, held bool) (failed map[string]string) {
 	})
 }
 
-// secure waits until what was written down for a command is on the disk, while it is
-// carried out. A power cut in between takes the VMs with it, and nobody was
-// answered yet. It adds to failed why it failed.
-func (e *Engine) secure(names []string, failed map[string]string) {
+// answer says what came of a command, with wait when it is done for every task, and
+// always when the disk has what was written down for it. The disk comes last: what
+// guests wait for, or shut down for, is not held up by it. A power cut in between
+// takes the VMs with it, and nobody was answered yet; what takes longer is on the
+// disk by then.
+func (e *Engine) answer(ctx context.Context, names []string, failed map[string]string, wait bool, done func(*outlook) (bool, string)) error {
+	failed = maps.Clone(failed)
+	if wait {
+		if err := e.await(ctx, names, failed, done); err != nil {
+			return err
+		}
+	}
 	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return failed[name] != "" })
 	for name, reason := range sideBySide(names, e.cfg.Machines.Secure) {
-		failed[name] = "it goes on, but a power cut would undo that, since it cannot be brought to the disk: " + reason
+		failed[name] = "it is done, but a power cut would undo that, since it cannot be brought to the disk: " + reason
 	}
+	return failure(failed, true)
 }
 
 // sideBySide does something for many tasks: a file system syncs many files at once
