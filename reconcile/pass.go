@@ -17,6 +17,7 @@ func (e *Engine) Run(ctx context.Context) {
 	defer cancel()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var rested time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -24,23 +25,31 @@ func (e *Engine) Run(ctx context.Context) {
 		case <-e.poke:
 		case <-timer.C:
 		}
+		breathe(ctx, time.Until(rested))
 		began := time.Now()
 		wake := e.pass(ctx)
-		breathe(ctx, time.Since(began))
+		rested = time.Now().Add(min(breaths*time.Since(began), longestBreath))
 		timer.Reset(time.Until(wake))
 	}
 }
 
-// longestBreath bounds what a pass that took long, as over a file that is hard to
-// parse, puts the next one off.
-const longestBreath = 100 * time.Millisecond
+// When hundreds of VMs start or stop, each asks for a pass over all of them. The next
+// one comes no sooner than breaths times what the last one took: passes have a fifth
+// of a processor at most, and the guests the rest. longestBreath bounds that for a
+// pass that took long, as over a file that is hard to parse.
+const (
+	breaths       = 4
+	longestBreath = 100 * time.Millisecond
+)
 
-// breathe waits as long as the last pass took. When thousands of VMs start, each
-// start asks for a pass over all of them: passes have half of a processor at most,
-// and the starts the rest.
-func breathe(ctx context.Context, took time.Duration) {
+// breathe waits, unless ctx is done; while nothing happens there is nothing to wait
+// for.
+func breathe(ctx context.Context, wait time.Duration) {
+	if wait <= 0 {
+		return
+	}
 	select {
-	case <-time.After(min(took, longestBreath)):
+	case <-time.After(wait):
 	case <-ctx.Done():
 	}
 }
