@@ -30,6 +30,11 @@ const (
 	temporaryPrefix = "."
 )
 
+// writesAtOnce is how many records are written at a time. All names are in one
+// directory, which the kernel changes one at a time: hundreds that stop at once
+// would stand in line there, each as a thread.
+const writesAtOnce = 2
+
 // NewerError refuses a record that a later version of this program wrote.
 type NewerError struct {
 	Path    string
@@ -49,6 +54,8 @@ type Store struct {
 	now    func() time.Time
 	// sync brings a file or a directory to the disk.
 	sync func(*os.File) error
+	// turns are those of writes that do not wait for the disk.
+	turns chan struct{}
 	// stirred says that names came or went that are perhaps not on the disk yet.
 	stirred atomic.Bool
 	// trusted says that they were synced since an earlier daemon may have died
@@ -71,7 +78,7 @@ type Stored struct {
 
 // OpenStore makes the store of a state directory, which must exist.
 func OpenStore(layout Layout) *Store {
-	s := &Store{layout: layout, now: time.Now, sync: (*os.File).Sync}
+	s := &Store{layout: layout, now: time.Now, sync: (*os.File).Sync, turns: make(chan struct{}, writesAtOnce)}
 	s.stirred.Store(true)
 	return s
 }
@@ -205,6 +212,10 @@ func (s *Store) safe(task string) string {
 }
 
 func (s *Store) replace(path string, raw []byte, sync bool) error {
+	if !sync {
+		s.turns <- struct{}{}
+		defer func() { <-s.turns }()
+	}
 	temporary, err := s.stage(path, raw, sync)
 	if err != nil {
 		return err
