@@ -19,10 +19,10 @@ const (
 	qmpLogMaxSize = 256 << 10
 
 	// A log that grows is looked at every logIntervalBusy; one that was silent
-	// for a while only when the keeper goes round anyway, and not much more often
-	// than every logIntervalIdle.
+	// for a while only when the keeper goes round anyway, at every third time: to
+	// look at all logs is most of what a daemon at rest does.
 	logIntervalBusy = time.Second
-	logIntervalIdle = keeperRest / 2
+	logIntervalIdle = 5 * keeperRest / 2
 )
 
 // logFile is a log that QEMU appends to.
