@@ -32,13 +32,6 @@ type portClaim struct {
 	task string
 }
 
-// overlaps says whether two listening addresses exclude each other; the empty
-// one is all addresses.
-func overlaps(a, b string) bool {
-	const any = "0.0.0.0"
-	return a == b || a == "" || b == "" || a == any || b == any
-}
-
 func newClaims() *claims {
 	return &claims{images: map[string][]imageClaim{}, ports: map[portKey][]portClaim{}}
 }
@@ -80,7 +73,7 @@ func (c *claims) holder(t *spec.Task, allocated map[string]int) (name, what stri
 	for _, f := range t.Forwards(allocated) {
 		for _, protocol := range f.Protocols {
 			for _, claim := range c.ports[portKey{protocol, f.Host}] {
-				if claim.task != t.Name && overlaps(claim.ip, f.HostIP) {
+				if claim.task != t.Name && spec.AddressesOverlap(claim.ip, f.HostIP) {
 					return claim.task, fmt.Sprintf("%s port %d", protocol, f.Host)
 				}
 			}

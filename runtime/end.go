@@ -10,17 +10,29 @@ import (
 // lastLines is how many of QEMU's last lines are kept with an exit.
 const lastLines = 10
 
+// endsAtOnce is how many ends have their logs read at a time. Hundreds that come at
+// once would each be a thread.
+const endsAtOnce = 4
+
+func (r *Runtime) inTurn(read func()) {
+	r.ends <- struct{}{}
+	defer func() { <-r.ends }()
+	read()
+}
+
 // end records the end of a process that was followed.
 func (m *machine) end(l *life) {
 	crash.Point("end.gone")
+	at := time.Now()
 	m.countMissed(l)
 	m.tellReboots(l, time.Now()) // the keeper does not come by any more
-	shutdown := LastShutdown(m.rt.layout.QMPLog(m.name))
+	var shutdown *ShutdownEvent
+	m.rt.inTurn(func() { shutdown = LastShutdown(m.rt.layout.QMPLog(m.name)) })
 	if shutdown == nil {
 		shutdown = l.shutdown
 	}
 	status := l.process.Status()
-	m.conclude(m.current().Process, Evidence{Status: status, Shutdown: shutdown}, time.Now(), func() {
+	m.conclude(m.current().Process, Evidence{Status: status, Shutdown: shutdown}, at, func() {
 		m.life, m.facts = nil, facts{}
 	})
 	crash.Point("end.told")
@@ -59,7 +71,8 @@ func unseen(layout Layout, task string, process *ProcessInfo) (Evidence, time.Ti
 // conclude judges the evidence and writes the exit down. Afterwards the record
 // has no process, and no intent either.
 func (m *machine) conclude(process *ProcessInfo, evidence Evidence, at time.Time, also func()) {
-	exit := judgeEnd(m.rt.layout, m.current(), process, evidence, at)
+	var exit Exit
+	m.rt.inTurn(func() { exit = judgeEnd(m.rt.layout, m.current(), process, evidence, at) })
 	crash.Point("end.judged")
 	err := m.replace(saveAnyway, func(r *Record) {
 		r.Process, r.Intent, r.LastExit = nil, nil, &exit

@@ -28,8 +28,8 @@ const (
 	// probeSpread how far apart those are asked that began together, and
 	// probePatience how long it may take.
 	probeInterval = 5 * time.Second
-	probeRest     = 5 * time.Minute
-	probeSpread   = time.Minute
+	probeRest     = 20 * time.Minute
+	probeSpread   = 5 * time.Minute
 	probePatience = 3 * time.Second
 	// endPatience is how long a process may outlive its session before that is
 	// trouble: QEMU closes its monitor, and frees the guest's memory after it.

@@ -92,6 +92,8 @@ type Runtime struct {
 	// stateFault is what went wrong when the state directory was last made
 	// anew, eventsFault when the last event was written.
 	stateFault, eventsFault complaint
+	// ends are the turns of ends whose logs are read.
+	ends chan struct{}
 	// securing says that a round of secure is under way, diskFault what went wrong
 	// in the last one.
 	securing  atomic.Bool
@@ -130,7 +132,7 @@ func Open(ctx context.Context, options Options) (*Runtime, error) {
 	r := &Runtime{
 		options: options, layout: options.Layout, log: options.Log,
 		store: OpenStore(options.Layout), ports: newPortTable(options.DynamicPorts),
-		opened: make(chan struct{}), hurry: make(chan struct{}, 1), watched: make(chan struct{}, 1),
+		opened: make(chan struct{}), ends: make(chan struct{}, endsAtOnce), hurry: make(chan struct{}, 1), watched: make(chan struct{}, 1),
 		host: machineID(), machines: map[string]*machine{}, directory: directoryFile{note: newDirectoryNote(options.Layout.Directory())},
 		removals: removalsFile{note: newRemovalsNote(options.Layout.Removals())},
 	}

@@ -26,8 +26,8 @@ func TestBench(t *testing.T) {
 	if out == "" {
 		t.Skip("make bench runs this")
 	}
-	// The daemon's rarest deed at rest, a question to a QEMU, comes every five
-	// minutes (probeRest in runtime/life.go).
+	// The daemon's rarest deed at rest, a question to a quarter of all QEMUs, comes
+	// every five minutes (probeSpread in runtime/life.go).
 	o := Options{Repeats: 9, Stops: 4, Sizes: []int{50, 200}, Many: []int{1000, 3000, 10000}, Files: 10000, Parallel: []int{2, 4, 8, 0},
 		Rest: 5 * time.Minute, Settle: 15 * time.Second, Pause: 3 * time.Second, Seed: uint64(time.Now().UnixNano() % 1e6)}
 	if os.Getenv("BENCH_PEERS") != "" {
