@@ -30,7 +30,7 @@ const (
 	temporaryPrefix = "."
 )
 
-// writesAtOnce is how many records are written at a time. All names are in one
+// writesAtOnce is how many records are written or removed at a time. All names are in one
 // directory, which the kernel changes one at a time: hundreds that stop at once
 // would stand in line there, each as a thread.
 const writesAtOnce = 2
@@ -54,7 +54,7 @@ type Store struct {
 	now    func() time.Time
 	// sync brings a file or a directory to the disk.
 	sync func(*os.File) error
-	// turns are those of writes that do not wait for the disk.
+	// turns are those of writes that do not wait for the disk, and of removals.
 	turns chan struct{}
 	// stirred says that names came or went that are perhaps not on the disk yet.
 	stirred atomic.Bool
@@ -199,6 +199,8 @@ func (s *Store) Put(record *Record, durable bool) error {
 // is there only when the record was lost. Until the names are synced a power cut
 // may bring it back.
 func (s *Store) Delete(task string) error {
+	s.turns <- struct{}{}
+	defer func() { <-s.turns }()
 	defer s.stirred.Store(true)
 	if err := remove(s.safe(task)); err != nil {
 		return err
