@@ -26,17 +26,16 @@ func (e *Engine) Run(ctx context.Context) {
 		case <-timer.C:
 		}
 		breathe(ctx, time.Until(rested))
-		began := time.Now()
-		wake := e.pass(ctx)
-		rested = time.Now().Add(min(breaths*time.Since(began), longestBreath))
+		wake, breath := e.pass(ctx)
+		rested = time.Now().Add(min(breath, longestBreath))
 		timer.Reset(time.Until(wake))
 	}
 }
 
 // When hundreds of VMs start or stop, each asks for a pass over all of them. The next
-// one comes no sooner than breaths times what the last one took: passes have a fifth
-// of a processor at most, and the guests the rest. longestBreath bounds that for a
-// pass that took long, as over a file that is hard to parse.
+// one comes no sooner than breaths times what the decisions of the last one took: they
+// have a fifth of a processor at most, and the guests the rest. A look at the directory
+// has half of one.
 const (
 	breaths       = 4
 	longestBreath = 100 * time.Millisecond
@@ -55,18 +54,20 @@ func breathe(ctx context.Context, wait time.Duration) {
 }
 
 // pass looks, decides and begins what is to be done; it returns when to look
-// again though nothing happens.
-func (e *Engine) pass(ctx context.Context) time.Time {
+// again though nothing happens, and for how long to leave the processor to others.
+func (e *Engine) pass(ctx context.Context) (wake time.Time, breath time.Duration) {
+	began := time.Now()
 	if l := e.beginLook(); l != nil {
 		e.awaitLook(ctx, l)
 	}
+	looked := time.Now()
 	d := e.decide(ctx)
 	if d.remember {
 		e.saveRemovals()
 	}
 	e.tell(d.news)
 	e.announce(d.tasks)
-	return d.wake
+	return d.wake, looked.Sub(began) + breaths*time.Since(looked)
 }
 
 // decision is what came of a pass beside the steps that it began.
