@@ -67,8 +67,8 @@ func (m *model) compareTask(t *task, e expectation, w world) []string {
 	if shown {
 		problems = append(problems, t.compareStatus(s, p, e)...)
 	}
-	if runs && e.running == yes && m.look(t.name).kind == defined && len(s.Pending) > 0 {
-		say("is not done with it: %+v", s.Pending)
+	if runs && e.running == yes && m.look(t.name).kind == defined && !s.Converged {
+		say("is not done with it: %s %+v", s.Reason, s.Pending)
 	}
 	if runs && !shown && !t.kept && t.keeps() == no {
 		say("pid %d runs, and the status does not know it", p.pid)
