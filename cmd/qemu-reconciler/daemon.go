@@ -71,6 +71,7 @@ func (d *daemonProcess) open(ctx context.Context) (err error) {
 	if d.runtime, err = runtime.Open(ctx, s.runtimeOptions(host, d.log, d.poke)); err != nil {
 		return err
 	}
+	startThreads()
 	d.memory.fit(len(d.runtime.Observe()))
 	loading := s.loaderOptions(host)
 	loading.Patience, loading.Crashed = parsePatience, d.crashed
