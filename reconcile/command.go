@@ -151,14 +151,15 @@ func (e *Engine) allowed(ctx context.Context, names []string, refusal func(TaskS
 		return nil, err
 	}
 	tasks, refused := e.refused(names, refusal)
-	if len(refused) == 0 {
-		return tasks, nil
+	missed := func(name string) bool { return refused[name] != "" && tasks[name].Desired == "absent" }
+	if !slices.ContainsFunc(names, missed) {
+		return tasks, failure(refused, false)
 	}
-	// The file that says otherwise may be one that is still being read.
+	// The file that defines it may be one that is still being read.
 	unread := e.awaitFiles(ctx)
 	tasks, refused = e.refused(names, refusal)
 	for name, reason := range refused {
-		if len(unread) > 0 && tasks[name].Desired == "absent" {
+		if len(unread) > 0 && missed(name) {
 			refused[name] = reason + "; " + strings.Join(unread, ", ") + ", which may do so, is still being written"
 		}
 	}
@@ -223,7 +224,6 @@ func (e *Engine) setHeld(names []string, held bool) (failed map[string]string) {
 // takes the VMs with it, and nobody was answered yet; what takes longer is on the
 // disk by then.
 func (e *Engine) answer(ctx context.Context, names []string, failed map[string]string, wait bool, done func(*outlook) (bool, string)) error {
-	failed = maps.Clone(failed)
 	if wait {
 		if err := e.await(ctx, names, failed, done); err != nil {
 			return err

@@ -14,6 +14,7 @@ const lastLines = 10
 // once would each be a thread.
 const endsAtOnce = 4
 
+// inTurn reads the logs of an end, of which some others are read at the same time.
 func (r *Runtime) inTurn(read func()) {
 	r.ends <- struct{}{}
 	defer func() { <-r.ends }()

@@ -12,24 +12,23 @@ import (
 // it. Nothing is written when nothing changed. A host port that another task's
 // record has is an error that names that task.
 func (r *Runtime) Update(task string, change func(*Record)) error {
-	done, err := r.enter()
-	if err != nil {
-		return err
-	}
-	defer done()
-	return r.ensure(task).change(saveDurably, change)
+	return r.change(task, saveDurably, change)
 }
 
 // Write is Update for what is acted upon before it is on the disk: the record is
 // written, so that a next daemon knows of it, and Secure is to be called before
 // anybody is told that it is done.
 func (r *Runtime) Write(task string, change func(*Record)) error {
+	return r.change(task, saveFirst, change)
+}
+
+func (r *Runtime) change(task string, how saving, change func(*Record)) error {
 	done, err := r.enter()
 	if err != nil {
 		return err
 	}
 	defer done()
-	return r.ensure(task).change(saveFirst, change)
+	return r.ensure(task).change(how, change)
 }
 
 // Secure returns when no power cut can take from a task's record what it has at
@@ -56,7 +55,7 @@ func (r *Runtime) Secure(task string) error {
 			return err
 		}
 		confirm()
-		break
+		return nil
 	}
 	return nil
 }

@@ -30,9 +30,9 @@ const (
 	temporaryPrefix = "."
 )
 
-// writesAtOnce is how many records are written or removed at a time. All names are in one
-// directory, which the kernel changes one at a time: hundreds that stop at once
-// would stand in line there, each as a thread.
+// writesAtOnce is how many records are written or removed at a time. All names are
+// in one directory, which the kernel changes one at a time: hundreds that stop at
+// once would stand in line there, each as a thread.
 const writesAtOnce = 2
 
 // NewerError refuses a record that a later version of this program wrote.
