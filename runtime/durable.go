@@ -81,11 +81,11 @@ func (r *Runtime) secure() error {
 // it has written a copy itself this one is too old.
 func (m *machine) secure() (confirm func(), err error) {
 	defer m.rescue(&err)
-	record, copied := m.lacking()
+	record, number, copied := m.lacking()
 	if record == nil {
 		return nil, nil
 	}
-	temporary, err := m.rt.store.stageCopy(record)
+	temporary, err := m.rt.store.stageCopy(record, number)
 	if err != nil {
 		return nil, fmt.Errorf("record of %s: %w", m.name, err)
 	}
@@ -105,20 +105,21 @@ func (m *machine) secure() (confirm func(), err error) {
 	return func() { m.confirm(both, record) }, nil
 }
 
-// lacking gives the record when its copy lacks something, and what the copy has.
-func (m *machine) lacking() (record, copied *Record) {
+// lacking gives the record when its copy lacks something, with the number of the
+// write that brings it there, and what the copy has.
+func (m *machine) lacking() (record *Record, number uint64, copied *Record) {
 	m.writing.Lock()
 	defer m.writing.Unlock()
 	if m.forgotten || m.refused() != nil {
 		m.unsynced.Store(false)
-		return nil, nil
+		return nil, 0, nil
 	}
 	copied = m.knownCopy()
 	record = m.current()
 	if m.owe(record); !m.unsynced.Load() {
-		return nil, nil
+		return nil, 0, nil
 	}
-	return record, copied
+	return record, m.rt.store.number(), copied
 }
 
 // confirm notes that the disk has the copy that was placed, unless another took
@@ -162,12 +163,12 @@ func (m *machine) portsOnDisk(ports map[string]int) bool {
 
 // stageCopy brings a new durable copy of a record to the disk, under another name
 // until it is placed.
-func (s *Store) stageCopy(record *Record) (temporary string, err error) {
-	raw, err := encodeRecord(record)
+func (s *Store) stageCopy(record *Record, number uint64) (temporary string, err error) {
+	raw, err := encodeRecord(record, number)
 	if err != nil {
 		return "", err
 	}
-	return s.stage(s.safe(record.Task), raw, true)
+	return s.stage(s.safe(record.Task), raw, s.sync)
 }
 
 // placeCopy makes it the copy, once the names are synced also after a power cut.
@@ -179,7 +180,7 @@ func (s *Store) placeCopy(task, temporary string) error {
 // copyOf gives the record that a task's copy has on the disk; one that says
 // nothing when there is none.
 func (s *Store) copyOf(task string) *Record {
-	record, err := readRecord(s.safe(task), task)
+	record, _, err := readRecord(s.safe(task), task)
 	if err == nil && !s.trusted.Load() {
 		err = s.syncNames()
 	}

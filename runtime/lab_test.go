@@ -268,7 +268,7 @@ func (l *lab) says(task, text string) {
 // onDisk reads the record as a later daemon would.
 func (l *lab) onDisk(task string) *Record {
 	l.t.Helper()
-	record, err := readRecord(l.layout.Record(task), task)
+	record, _, err := readRecord(l.layout.Record(task), task)
 	must(l.t, err)
 	return record
 }

@@ -182,7 +182,7 @@ func TestStartSyncsLate(t *testing.T) {
 	l := newLab(t)
 	l.start(l.task("vm", guest.Deaf))
 	l.secured()
-	copied, err := readRecord(l.layout.Record("vm")+".durable", "vm")
+	copied, _, err := readRecord(l.layout.Record("vm")+".durable", "vm")
 	must(t, err)
 	if copied.Process == nil || copied.Wanted == nil || copied.UUID == "" {
 		t.Errorf("the copy is not of the write after the fork: %s", asJSON(copied))

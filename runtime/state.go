@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,9 +17,9 @@ import (
 const (
 	recordSuffix = ".json"
 	// safeSuffix marks the copy that a durable write leaves on the disk. The
-	// record itself is replaced many times without a sync, and a file system
-	// may present such a file as empty after a power cut; the copy has what
-	// must survive it: ports, pinned format, holds, definitions.
+	// record itself is replaced many times without a sync, and a power cut may
+	// leave anything of it; the copy has what must survive: ports, pinned format,
+	// holds, definitions.
 	safeSuffix    = ".json.durable"
 	corruptSuffix = ".json.corrupt-"
 	// asideStamp is the layout of the time in the name of what was set aside.
@@ -52,6 +51,9 @@ func (e *NewerError) Error() string {
 type Store struct {
 	layout Layout
 	now    func() time.Time
+	blanks *blanks
+	// numbers are those of the writes; the last one that was given or seen.
+	numbers atomic.Uint64
 	// sync brings a file or a directory to the disk.
 	sync func(*os.File) error
 	// turns are those of writes that do not wait for the disk, and of removals.
@@ -78,7 +80,10 @@ type Stored struct {
 
 // OpenStore makes the store of a state directory, which must exist.
 func OpenStore(layout Layout) *Store {
-	s := &Store{layout: layout, now: time.Now, sync: (*os.File).Sync, turns: make(chan struct{}, writesAtOnce)}
+	s := &Store{
+		layout: layout, now: time.Now, blanks: newBlanks(layout.TasksDir()),
+		sync: (*os.File).Sync, turns: make(chan struct{}, writesAtOnce),
+	}
 	s.stirred.Store(true)
 	return s
 }
@@ -90,26 +95,42 @@ func (s *Store) Read() (Stored, error) {
 	if err != nil {
 		return out, fmt.Errorf("records: %w", err)
 	}
+	early := map[string]seal{}
 	for _, entry := range entries {
 		name := entry.Name()
 		if task, ok := strings.CutSuffix(name, recordSuffix); ok && !strings.HasPrefix(name, temporaryPrefix) {
-			s.sort(&out, task)
+			if seal := s.sort(&out, task); seal.early() {
+				early[task] = seal
+			}
 		}
 	}
 	for _, entry := range entries {
 		task, ok := strings.CutSuffix(entry.Name(), safeSuffix)
-		if !ok || out.Records[task] != nil || out.Untouchable[task] != nil {
+		seal, doubtful := early[task]
+		if !ok || out.Records[task] != nil && !doubtful || out.Untouchable[task] != nil {
 			continue
 		}
-		if spare, err := readRecord(s.safe(task), task); err == nil {
-			out.Spare[task] = spare
+		spare, copied, err := readRecord(s.safe(task), task)
+		if err != nil {
+			continue
 		}
+		s.seen(copied)
+		if record := out.Records[task]; record != nil {
+			if copied.Number <= seal.Number || !lasting(spare, record) {
+				continue
+			}
+			delete(out.Records, task)
+			out.Corrupt[task] = fmt.Errorf("record of %s is older than its durable copy, as a power cut leaves it", task)
+		}
+		out.Spare[task] = spare
 	}
 	return out, nil
 }
 
-func (s *Store) sort(out *Stored, task string) {
-	record, err := readRecord(s.layout.Record(task), task)
+// sort reads one record and puts it where it belongs.
+func (s *Store) sort(out *Stored, task string) seal {
+	record, seal, err := readRecord(s.layout.Record(task), task)
+	s.seen(seal)
 	var newer *NewerError
 	var unreadable *fs.PathError
 	switch {
@@ -121,7 +142,16 @@ func (s *Store) sort(out *Stored, task string) {
 	default:
 		out.Corrupt[task] = err
 	}
+	return seal
 }
+
+// seen has later writes have higher numbers.
+func (s *Store) seen(seal seal) {
+	s.numbers.Store(max(s.numbers.Load(), seal.Number))
+}
+
+// number is that of the next write.
+func (s *Store) number() uint64 { return s.numbers.Add(1) }
 
 // Load reads everything, sets corrupt records aside (never deleted) and removes what interrupted writes left behind.
 func (s *Store) Load() (Stored, error) {
@@ -175,17 +205,17 @@ func (s *Store) sweep() error {
 // the disk when it returns; any other survives the death of this process but
 // perhaps not a power cut.
 func (s *Store) Put(record *Record, durable bool) error {
-	raw, err := encodeRecord(record)
+	raw, err := encodeRecord(record, s.number())
 	if err != nil {
 		return err
 	}
 	if durable {
-		if err := s.replace(s.safe(record.Task), raw, true); err != nil {
+		if err := s.create(s.safe(record.Task), raw, s.sync); err != nil {
 			return fmt.Errorf("record of %s: %w", record.Task, withAdvice(err))
 		}
 		crash.Point("record.copied")
 	}
-	if err := s.replace(s.layout.Record(record.Task), raw, false); err != nil {
+	if err := s.replace(s.layout.Record(record.Task), raw); err != nil {
 		return fmt.Errorf("record of %s: %w", record.Task, withAdvice(err))
 	}
 	crash.Point("record.replaced")
@@ -213,11 +243,28 @@ func (s *Store) safe(task string) string {
 	return filepath.Join(s.layout.TasksDir(), task+safeSuffix)
 }
 
-func (s *Store) replace(path string, raw []byte, sync bool) error {
-	if !sync {
-		s.turns <- struct{}{}
-		defer func() { <-s.turns }()
+// replace writes a record that the disk is not waited for.
+func (s *Store) replace(path string, raw []byte) error {
+	s.turns <- struct{}{}
+	defer func() { <-s.turns }()
+	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
+		return s.create(path, raw, nil)
 	}
+	file, err := s.blanks.take(int64(len(raw)))
+	if err != nil {
+		return named(path, err)
+	}
+	if err := fill(file, path, raw, nil); err != nil {
+		return err
+	}
+	crash.Point("record.ready")
+	return s.blanks.place(file.Name(), path)
+}
+
+// create writes a new file and gives it its name, which a sync of the directory
+// brings to the disk. Copies always are new ones: what a power cut must spare is left
+// alone until its successor has its name.
+func (s *Store) create(path string, raw []byte, sync func(*os.File) error) error {
 	temporary, err := s.stage(path, raw, sync)
 	if err != nil {
 		return err
@@ -226,12 +273,19 @@ func (s *Store) replace(path string, raw []byte, sync bool) error {
 	return place(temporary, path)
 }
 
-// stage writes what is to be at a path into a file beside it.
-func (s *Store) stage(path string, raw []byte, sync bool) (temporary string, err error) {
+// stage writes what is to be at a path into a new file beside it.
+func (s *Store) stage(path string, raw []byte, sync func(*os.File) error) (temporary string, err error) {
 	file, err := os.CreateTemp(filepath.Dir(path), temporaryPrefix+filepath.Base(path)+"-*")
 	if err != nil {
 		return "", named(path, err)
 	}
+	return file.Name(), fill(file, path, raw, sync)
+}
+
+// fill writes what is to be at a path into a file that is no longer than that, has
+// it synced if there is something to do that, and closes it. After an error the file
+// is gone.
+func fill(file *os.File, path string, raw []byte, sync func(*os.File) error) (err error) {
 	defer func() {
 		if err != nil {
 			os.Remove(file.Name())
@@ -245,13 +299,13 @@ func (s *Store) stage(path string, raw []byte, sync bool) (temporary string, err
 		_, err = file.Write(raw)
 	}
 	crash.Point("record.written")
-	if err == nil && sync {
-		err = s.sync(file)
+	if err == nil && sync != nil {
+		err = sync(file)
 	}
 	if closed := file.Close(); err == nil {
 		err = closed
 	}
-	return file.Name(), err
+	return err
 }
 
 // place gives a staged file its name.
@@ -270,11 +324,6 @@ func named(path string, err error) error {
 		other.Path = path
 	}
 	return err
-}
-
-func encodeRecord(record *Record) ([]byte, error) {
-	raw, err := json.MarshalIndent(record, "", " ")
-	return append(raw, '\n'), err
 }
 
 func syncDir(path string, sync func(*os.File) error) error {

@@ -54,7 +54,7 @@ func testStore(t *testing.T) *Store {
 // ever. The file is never regenerated; a change of the format is a new version.
 func TestGoldenRecord(t *testing.T) {
 	t.Parallel()
-	got, err := readRecord(filepath.Join("testdata", "records", "v1.json"), "web")
+	got, _, err := readRecord(filepath.Join("testdata", "records", "v1.json"), "web")
 	must(t, err)
 	if diff := cmp.Diff(fullRecord(), got); diff != "" {
 		t.Error(diff)
@@ -82,13 +82,13 @@ func TestUpgradeChain(t *testing.T) {
 		`{"version":3,"task":"web"}`:  "",
 	} {
 		steps = nil
-		record, err := decodeRecord([]byte(raw), chain)
+		record, _, err := decodeRecord([]byte(raw), chain)
 		if err != nil || record.Task != "web" || record.Version != 3 || strings.Join(steps, " ") != want {
 			t.Errorf("%s: %+v, %v, steps %v", raw, record, err, steps)
 		}
 	}
 	failing := []upgrade{func(map[string]json.RawMessage) error { return errors.New("cannot be") }}
-	if _, err := decodeRecord([]byte(`{"version":1,"task":"web"}`), failing); err == nil {
+	if _, _, err := decodeRecord([]byte(`{"version":1,"task":"web"}`), failing); err == nil {
 		t.Error("a failed upgrade gave a record")
 	}
 }
@@ -247,7 +247,7 @@ func FuzzRecord(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		record, err := decodeRecord(raw, upgrades)
+		record, _, err := decodeRecord(raw, upgrades)
 		if err != nil {
 			return
 		}
@@ -255,7 +255,7 @@ func FuzzRecord(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q cannot be written: %v", raw, err)
 		}
-		again, err := decodeRecord(first, upgrades)
+		again, _, err := decodeRecord(first, upgrades)
 		if err != nil {
 			t.Fatalf("%q was taken and %s is not: %v", raw, first, err)
 		}

@@ -16,58 +16,62 @@ type upgrade func(document map[string]json.RawMessage) error
 // raises RecordVersion adds one, and a golden file of the version before.
 var upgrades []upgrade
 
-// readRecord reads one record file. The error is a *fs.PathError when it
-// cannot be read, a *NewerError when it is not ours to read, and any other when
-// it makes no sense.
-func readRecord(path, task string) (*Record, error) {
+// readRecord reads one record file, and what seals it. The error is a *fs.PathError
+// when it cannot be read, a *NewerError when it is not ours to read, and any other
+// when it makes no sense.
+func readRecord(path, task string) (*Record, seal, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, seal{}, err
 	}
-	record, err := decodeRecord(raw, upgrades)
+	record, seal, err := decodeRecord(raw, upgrades)
 	var newer *NewerError
 	if errors.As(err, &newer) {
 		newer.Path = path
-		return nil, newer
+		return nil, seal, newer
+	}
+	if err == nil {
+		err = seal.broken(raw)
 	}
 	if err == nil && record.Task != task {
 		err = fmt.Errorf("it is the record of task %q", record.Task)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("record of %s is corrupt: %w", task, err)
+		return nil, seal, fmt.Errorf("record of %s is corrupt: %w", task, err)
 	}
-	return record, nil
+	return record, seal, nil
 }
 
 // decodeRecord makes a Record of the current version, which is the one that
-// the chain ends at.
-func decodeRecord(raw []byte, chain []upgrade) (*Record, error) {
+// the chain ends at. The seal is as it stands there.
+func decodeRecord(raw []byte, chain []upgrade) (*Record, seal, error) {
 	var head struct {
-		Version int `json:"version"`
+		Version int  `json:"version"`
+		Seal    seal `json:"seal"`
 	}
 	if err := json.Unmarshal(raw, &head); err != nil {
-		return nil, err
+		return nil, seal{}, err
 	}
 	current := len(chain) + 1
 	if head.Version > current {
-		return nil, &NewerError{Version: head.Version, Known: current}
+		return nil, head.Seal, &NewerError{Version: head.Version, Known: current}
 	}
 	if head.Version < 1 {
-		return nil, fmt.Errorf("version %d does not exist", head.Version)
+		return nil, head.Seal, fmt.Errorf("version %d does not exist", head.Version)
 	}
 	if head.Version < current {
 		upgraded, err := upgradeRecord(raw, chain[head.Version-1:])
 		if err != nil {
-			return nil, fmt.Errorf("upgrade from version %d: %w", head.Version, err)
+			return nil, head.Seal, fmt.Errorf("upgrade from version %d: %w", head.Version, err)
 		}
 		raw = upgraded
 	}
 	record := &Record{}
 	if err := json.Unmarshal(raw, record); err != nil {
-		return nil, err
+		return nil, head.Seal, err
 	}
 	record.Version = current
-	return record, checkRecord(record)
+	return record, head.Seal, checkRecord(record)
 }
 
 func upgradeRecord(raw []byte, steps []upgrade) ([]byte, error) {

@@ -227,6 +227,7 @@ func lastingPart(path string) map[string]any {
 	}
 	delete(record, "process")
 	delete(record, "intent")
+	delete(record, "seal") // each write has its own
 	return record
 }
 

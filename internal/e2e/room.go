@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -56,17 +58,35 @@ func (h *Host) fill(dir string) {
 	h.must(file.Close())
 }
 
-// writing says whether a file is on its way to its name.
+// writing says whether a file is on its way to its name. A blank that is not has
+// something in it.
 func (h *Host) writing(dir string) bool {
 	h.t.Helper()
 	for _, pattern := range []string{".*", "tasks/.*"} {
 		found, err := filepath.Glob(filepath.Join(dir, pattern))
 		h.must(err)
-		if len(found) > 0 {
+		if slices.ContainsFunc(found, func(path string) bool {
+			info, err := os.Stat(path)
+			return err == nil && (info.Size() == 0 || !strings.HasPrefix(filepath.Base(path), blank))
+		}) {
 			return true
 		}
 	}
 	return false
+}
+
+// blank begins the names of files in the directory of the records that were records
+// and are to be records again.
+const blank = ".blank-"
+
+// removeBlanks makes the room that they take.
+func (h *Host) removeBlanks() {
+	h.t.Helper()
+	found, err := filepath.Glob(filepath.Join(h.State, "tasks", blank+"*"))
+	h.must(err)
+	for _, path := range found {
+		h.must(os.Remove(path))
+	}
 }
 
 // MakeRoom takes away what Fill has put there.

@@ -1,0 +1,79 @@
+package runtime
+
+import (
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// blanksKept is how many files are kept that were records and are to be records
+// again, each in its turn: whoever has a record open has the time of so many writes
+// to read it in.
+const blanksKept = 16
+
+// blanks are the files that records are written into before they change places with
+// those that they replace, which are the next blanks. A new file for each write
+// would cost many times as much:
+//
+//   - ext4 sends the bytes of a new file that replaces another one to the disk at
+//     once (auto_da_alloc), and those of a file that was emptied, too;
+//   - before it gives a new file an inode, ext4 looks at all that were deleted within
+//     the last minutes, one after another (recently_deleted, fs/ext4/ialloc.c).
+//
+// So a blank is written over as it is. After a power cut a record may have its old
+// bytes, those of another or a mixture; its seal shows that, and the durable copy
+// stands in.
+type blanks struct {
+	dir  string
+	kept chan string // the oldest first
+}
+
+func newBlanks(dir string) *blanks {
+	return &blanks{dir: dir, kept: make(chan string, blanksKept+writesAtOnce)}
+}
+
+// take gives a file of so many bytes at most, to be written over.
+func (b *blanks) take(length int64) (*os.File, error) {
+	if len(b.kept) >= blanksKept {
+		path := <-b.kept
+		if file := reopen(path, length); file != nil {
+			return file, nil
+		}
+		os.Remove(path)
+	}
+	return os.CreateTemp(b.dir, temporaryPrefix+"blank-*")
+}
+
+// reopen opens a file that was a record, and cuts it to a length; nil when it is none,
+// or has another name as well.
+func reopen(path string, length int64) *os.File {
+	file, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	info, err := file.Stat()
+	sound := err == nil && info.Mode().IsRegular() && info.Sys().(*syscall.Stat_t).Nlink == 1
+	if sound && info.Size() > length {
+		sound = file.Truncate(length) == nil
+	}
+	if !sound {
+		file.Close()
+		return nil
+	}
+	return file
+}
+
+// place has a written file and a record change places. Where the file system knows
+// of no such thing, the record is replaced.
+func (b *blanks) place(written, path string) error {
+	if unix.Renameat2(unix.AT_FDCWD, written, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE) != nil {
+		return place(written, path)
+	}
+	select {
+	case b.kept <- written:
+		return nil
+	default:
+		return named(path, remove(written))
+	}
+}
