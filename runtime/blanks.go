@@ -12,6 +12,9 @@ import (
 // to read it in.
 const blanksKept = 16
 
+// blankPrefix begins their names.
+const blankPrefix = temporaryPrefix + "blank-"
+
 // blanks are the files that records are written into before they change places with
 // those that they replace, which are the next blanks. A new file for each write
 // would cost many times as much:
@@ -42,7 +45,7 @@ func (b *blanks) take(length int64) (*os.File, error) {
 		}
 		os.Remove(path)
 	}
-	return os.CreateTemp(b.dir, temporaryPrefix+"blank-*")
+	return os.CreateTemp(b.dir, blankPrefix+"*")
 }
 
 // reopen opens a file that was a record, and cuts it to a length; nil when it is none,
@@ -70,10 +73,18 @@ func (b *blanks) place(written, path string) error {
 	if unix.Renameat2(unix.AT_FDCWD, written, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE) != nil {
 		return place(written, path)
 	}
-	select {
-	case b.kept <- written:
-		return nil
-	default:
+	if !b.keep(written) {
 		return named(path, remove(written))
+	}
+	return nil
+}
+
+// keep makes a file a blank, unless there are enough.
+func (b *blanks) keep(path string) bool {
+	select {
+	case b.kept <- path:
+		return true
+	default:
+		return false
 	}
 }

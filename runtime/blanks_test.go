@@ -13,7 +13,7 @@ import (
 // blanksOf are the files beside the records.
 func blanksOf(t *testing.T, s *Store) []string {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(s.layout.TasksDir(), temporaryPrefix+"blank-*"))
+	paths, err := filepath.Glob(filepath.Join(s.layout.TasksDir(), blankPrefix+"*"))
 	must(t, err)
 	return paths
 }
@@ -52,10 +52,36 @@ func TestRecordsAreWrittenOver(t *testing.T) {
 	if n := len(blanksOf(t, s)); n != blanksKept {
 		t.Errorf("%d files are kept", n)
 	}
+}
+
+// TestBlanksOutliveADaemon: the next one makes no new ones, and its writes have
+// higher numbers than what they hold.
+func TestBlanksOutliveADaemon(t *testing.T) {
+	t.Parallel()
+	s := testStore(t)
+	for range 2 * blanksKept {
+		must(t, s.Put(&Record{Version: 1, Task: "gone"}, false))
+	}
+	must(t, s.Delete("gone"))
+	before := blanksOf(t, s)
+	must(t, os.WriteFile(before[0], []byte("never finished"), 0o600))
+	must(t, os.Remove(before[1]))
+	must(t, os.Symlink(before[2], before[1]))
+	highest := uint64(0)
+	for _, path := range before[2:] {
+		_, seal, err := readRecord(path, "gone")
+		must(t, err)
+		highest = max(highest, seal.Number)
+	}
+	s = OpenStore(s.layout)
 	_, err := s.Load()
 	must(t, err)
-	if left := blanksOf(t, s); len(left) != 0 {
-		t.Errorf("left by a new daemon: %v", left)
+	must(t, s.Put(&Record{Version: 1, Task: "web"}, false))
+	if _, seal, err := readRecord(s.layout.Record("web"), "web"); err != nil || seal.Number <= highest {
+		t.Errorf("a write after number %d: %+v, %v", highest, seal, err)
+	}
+	if diff := cmp.Diff(before[2:], blanksOf(t, s)); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -126,7 +126,7 @@ func TestStorePutLoadDelete(t *testing.T) {
 	}
 	entries, err := os.ReadDir(s.layout.TasksDir())
 	must(t, err)
-	if len(entries) != 0 {
+	if len(entries) != len(blanksOf(t, s)) {
 		t.Errorf("left: %v", entries)
 	}
 }

@@ -58,8 +58,6 @@ func TestFullState(t *testing.T) {
 	if task, _ := h.StatusByCommand().Task("asked"); task.PID != before["asked"].PID || task.Phase != "running" {
 		t.Errorf("without a daemon: %+v", task)
 	}
-	h.removeBlanks() // as the next daemon does
-	h.Fill(h.State)
 	h.StartDaemon()
 	h.awaitFull("edited")
 	h.awaitFull("killed")

@@ -79,16 +79,6 @@ func (h *Host) writing(dir string) bool {
 // and are to be records again.
 const blank = ".blank-"
 
-// removeBlanks makes the room that they take.
-func (h *Host) removeBlanks() {
-	h.t.Helper()
-	found, err := filepath.Glob(filepath.Join(h.State, "tasks", blank+"*"))
-	h.must(err)
-	for _, path := range found {
-		h.must(os.Remove(path))
-	}
-}
-
 // MakeRoom takes away what Fill has put there.
 func (h *Host) MakeRoom(dir string) {
 	h.t.Helper()
