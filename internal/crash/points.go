@@ -37,7 +37,7 @@ var Points = []Named{
 	{"socket.listening", "a socket takes connections"},
 
 	{"record.changing", "a record is changed in memory and not written"},
-	{"record.created", "a temporary file is made, empty"},
+	{"record.created", "a temporary file is there, empty or with what it was before"},
 	{"record.half", "half of a temporary file is written"},
 	{"record.written", "a temporary file is written and not synced"},
 	{"record.ready", "a temporary file is whole and not in place"},
