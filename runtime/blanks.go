@@ -1,7 +1,9 @@
 package runtime
 
 import (
+	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -11,9 +13,6 @@ import (
 // again, each in its turn: whoever has a record open has the time of so many writes
 // to read it in.
 const blanksKept = 16
-
-// blankPrefix begins their names.
-const blankPrefix = temporaryPrefix + "blank-"
 
 // blanks are the files that records are written into before they change places with
 // those that they replace, which are the next blanks. A new file for each write
@@ -28,12 +27,35 @@ const blankPrefix = temporaryPrefix + "blank-"
 // bytes, those of another or a mixture; its seal shows that, and the durable copy
 // stands in.
 type blanks struct {
-	dir  string
+	dir  string      // on the file system of the records
 	kept chan string // the oldest first
 }
 
 func newBlanks(dir string) *blanks {
 	return &blanks{dir: dir, kept: make(chan string, blanksKept+writesAtOnce)}
+}
+
+// replace writes a blank, and has it and a record change places. After an error the
+// record is as it was: there was none yet, or the file system knows of no such
+// change.
+func (b *blanks) replace(path string, raw []byte) error {
+	if info, err := os.Lstat(path); err != nil {
+		return err
+	} else if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is no file", path)
+	}
+	file, err := b.take(int64(len(raw)))
+	if err != nil {
+		return err
+	}
+	if err := fill(file, path, raw, nil); err != nil {
+		return err
+	}
+	err = unix.Renameat2(unix.AT_FDCWD, file.Name(), unix.AT_FDCWD, path, unix.RENAME_EXCHANGE)
+	if err != nil || !b.keep(file.Name()) {
+		os.Remove(file.Name())
+	}
+	return err
 }
 
 // take gives a file of so many bytes at most, to be written over.
@@ -45,7 +67,7 @@ func (b *blanks) take(length int64) (*os.File, error) {
 		}
 		os.Remove(path)
 	}
-	return os.CreateTemp(b.dir, blankPrefix+"*")
+	return os.CreateTemp(b.dir, "*")
 }
 
 // reopen opens a file that was a record, and cuts it to a length; nil when it is none,
@@ -67,18 +89,6 @@ func reopen(path string, length int64) *os.File {
 	return file
 }
 
-// place has a written file and a record change places. Where the file system knows
-// of no such thing, the record is replaced.
-func (b *blanks) place(written, path string) error {
-	if unix.Renameat2(unix.AT_FDCWD, written, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE) != nil {
-		return place(written, path)
-	}
-	if !b.keep(written) {
-		return named(path, remove(written))
-	}
-	return nil
-}
-
 // keep makes a file a blank, unless there are enough.
 func (b *blanks) keep(path string) bool {
 	select {
@@ -87,4 +97,32 @@ func (b *blanks) keep(path string) bool {
 	default:
 		return false
 	}
+}
+
+// find takes over the blanks of an earlier daemon and gives the highest number of
+// what they hold. Later writes have higher ones, lest a power cut make that the
+// latest word on a task of the same name. Where there is no directory for blanks,
+// records are new files.
+func (b *blanks) find() (highest uint64) {
+	entries, _ := os.ReadDir(b.dir)
+	for _, entry := range entries {
+		path := filepath.Join(b.dir, entry.Name())
+		number, err := numberIn(path)
+		if err != nil || !entry.Type().IsRegular() || !b.keep(path) {
+			os.Remove(path)
+			continue
+		}
+		highest = max(highest, number)
+	}
+	return highest
+}
+
+// numberIn is the number of the write that made a file.
+func numberIn(path string) (uint64, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	_, seal, err := decodeRecord(raw, upgrades)
+	return seal.Number, err
 }

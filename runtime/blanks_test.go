@@ -13,7 +13,7 @@ import (
 // blanksOf are the files beside the records.
 func blanksOf(t *testing.T, s *Store) []string {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(s.layout.TasksDir(), blankPrefix+"*"))
+	paths, err := filepath.Glob(filepath.Join(s.layout.BlanksDir(), "*"))
 	must(t, err)
 	return paths
 }

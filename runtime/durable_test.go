@@ -441,7 +441,7 @@ func TestDiskThatFails(t *testing.T) {
 	if n := strings.Count(l.log.String(), "would be lost in a power cut"); n != 1 {
 		t.Errorf("told %d times", n)
 	}
-	left, err := filepath.Glob(filepath.Join(l.layout.TasksDir(), temporaryPrefix+"vm.*"))
+	left, err := filepath.Glob(filepath.Join(l.layout.TasksDir(), temporaryPrefix+"*"))
 	if must(t, err); len(left) > 1 { // one may be under way
 		t.Errorf("left: %v", left)
 	}

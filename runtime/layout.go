@@ -24,6 +24,9 @@ func (l Layout) ControlSocket() string { return filepath.Join(l.Run, "control.so
 // TasksDir holds the records.
 func (l Layout) TasksDir() string { return filepath.Join(l.State, "tasks") }
 
+// BlanksDir holds files that records are written into before they are records.
+func (l Layout) BlanksDir() string { return filepath.Join(l.State, "blanks") }
+
 // Record is the record file of a task.
 func (l Layout) Record(task string) string { return filepath.Join(l.TasksDir(), task+".json") }
 
@@ -73,7 +76,7 @@ func (l Layout) AgentSocket(task string) string { return filepath.Join(l.VMDir(t
 
 // Prepare makes the directories that every task shares.
 func (l Layout) Prepare() error {
-	return makePrivate(l.TasksDir(), l.CacheDir(), filepath.Join(l.State, "logs"), l.VMsDir())
+	return makePrivate(l.TasksDir(), l.BlanksDir(), l.CacheDir(), filepath.Join(l.State, "logs"), l.VMsDir())
 }
 
 // PrepareTask makes the directories of one task.

@@ -81,7 +81,7 @@ type Stored struct {
 // OpenStore makes the store of a state directory, which must exist.
 func OpenStore(layout Layout) *Store {
 	s := &Store{
-		layout: layout, now: time.Now, blanks: newBlanks(layout.TasksDir()),
+		layout: layout, now: time.Now, blanks: newBlanks(layout.BlanksDir()),
 		sync: (*os.File).Sync, turns: make(chan struct{}, writesAtOnce),
 	}
 	s.stirred.Store(true)
@@ -187,38 +187,19 @@ func setAside(path, aside string, spare bool) error {
 	return os.Rename(path, aside)
 }
 
-// sweep removes files of writes that never finished. Blanks are blanks again.
+// sweep removes files of writes that never finished, and takes over the blanks.
 func (s *Store) sweep() error {
 	entries, err := os.ReadDir(s.layout.TasksDir())
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
-		path := filepath.Join(s.layout.TasksDir(), entry.Name())
-		if strings.HasPrefix(entry.Name(), temporaryPrefix) && !(entry.Type().IsRegular() && s.isBlank(path)) {
-			err = errors.Join(err, os.Remove(path))
+		if strings.HasPrefix(entry.Name(), temporaryPrefix) {
+			err = errors.Join(err, os.Remove(filepath.Join(s.layout.TasksDir(), entry.Name())))
 		}
 	}
+	s.seen(seal{Number: s.blanks.find()})
 	return err
-}
-
-// isBlank says whether a regular file is a blank of an earlier daemon, which then is one of
-// this store's. Later writes have higher numbers than what it holds, lest a power cut
-// make that the latest word on a task of the same name.
-func (s *Store) isBlank(path string) bool {
-	if !strings.HasPrefix(filepath.Base(path), blankPrefix) {
-		return false
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return false
-	}
-	_, seal, err := decodeRecord(raw, upgrades)
-	if err != nil || !s.blanks.keep(path) {
-		return false
-	}
-	s.seen(seal)
-	return true
 }
 
 // Put replaces the record of a task atomically. A durable write has reached

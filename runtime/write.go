@@ -13,17 +13,10 @@ import (
 func (s *Store) replace(path string, raw []byte) error {
 	s.turns <- struct{}{}
 	defer func() { <-s.turns }()
-	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
-		return s.create(path, raw, nil)
+	if s.blanks.replace(path, raw) == nil {
+		return nil
 	}
-	file, err := s.blanks.take(int64(len(raw)))
-	if err != nil {
-		return named(path, err)
-	}
-	if err := fill(file, path, raw, nil); err != nil {
-		return err
-	}
-	return s.blanks.place(file.Name(), path)
+	return s.create(path, raw, nil)
 }
 
 // create writes a new file and gives it its name, which a sync of the directory

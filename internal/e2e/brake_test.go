@@ -179,6 +179,7 @@ func TestBrakeOutlivesTheDaemon(t *testing.T) {
 	v.gone("cd") // four of the six within a minute
 	v.StartDaemon()
 	v.awaitHeld("cd")
+	v.StatusByCommand() // what it shows is written down
 	v.Kill()
 	if st := v.StatusByCommand(); !slices.Equal(st.HeldRemovals, []string{"c", "d"}) {
 		t.Errorf("without a daemon held: %v", st.HeldRemovals)

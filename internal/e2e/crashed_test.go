@@ -398,7 +398,7 @@ func (c *crashed) leftovers() string {
 		filepath.Join(c.h.State, "tasks"): {"bystander.json", "bystander.json.durable"},
 		filepath.Join(c.h.Run, "vms"):     {"bystander"},
 		c.h.Run:                           {"control.sock", "lock", "vms"},
-		c.h.State:                         {"cache", "events.jsonl", "lock", "logs", "removals.json", "tasks", "vms_dir.json"},
+		c.h.State:                         {"blanks", "cache", "events.jsonl", "lock", "logs", "removals.json", "tasks", "vms_dir.json"},
 		filepath.Join(c.h.State, "cache"): {"emulators.json"},
 	}
 	var left []string

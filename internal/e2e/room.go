@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -62,22 +61,17 @@ func (h *Host) fill(dir string) {
 // something in it.
 func (h *Host) writing(dir string) bool {
 	h.t.Helper()
-	for _, pattern := range []string{".*", "tasks/.*"} {
+	find := func(pattern string) []string {
 		found, err := filepath.Glob(filepath.Join(dir, pattern))
 		h.must(err)
-		if slices.ContainsFunc(found, func(path string) bool {
-			info, err := os.Stat(path)
-			return err == nil && (info.Size() == 0 || !strings.HasPrefix(filepath.Base(path), blank))
-		}) {
-			return true
-		}
+		return found
 	}
-	return false
+	empty := func(path string) bool {
+		info, err := os.Stat(path)
+		return err == nil && info.Size() == 0
+	}
+	return len(find(".*"))+len(find("tasks/.*")) > 0 || slices.ContainsFunc(find("blanks/*"), empty)
 }
-
-// blank begins the names of files in the directory of the records that were records
-// and are to be records again.
-const blank = ".blank-"
 
 // MakeRoom takes away what Fill has put there.
 func (h *Host) MakeRoom(dir string) {
