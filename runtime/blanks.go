@@ -1,9 +1,12 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -24,21 +27,29 @@ const blanksKept = 16
 //     the last minutes, one after another (recently_deleted, fs/ext4/ialloc.c).
 //
 // So a blank is written over as it is. After a power cut a record may have its old
-// bytes, those of another or a mixture; its seal shows that, and the durable copy
-// stands in.
+// bytes, those of another or a mixture; its seal and the durable copy show that, and
+// the copy stands in.
 type blanks struct {
-	dir  string      // on the file system of the records
+	dir  string
 	kept chan string // the oldest first
+	// useless is set where files cannot change places: on a file system that knows
+	// of no such thing, or when the directories are on two.
+	useless atomic.Bool
 }
 
 func newBlanks(dir string) *blanks {
 	return &blanks{dir: dir, kept: make(chan string, blanksKept+writesAtOnce)}
 }
 
+// errUseless says that there is no use for blanks here.
+var errUseless = errors.New("files cannot change places")
+
 // replace writes a blank, and has it and a record change places. After an error the
-// record is as it was: there was none yet, or the file system knows of no such
-// change.
+// record is as it was.
 func (b *blanks) replace(path string, raw []byte) error {
+	if b.useless.Load() {
+		return errUseless
+	}
 	if info, err := os.Lstat(path); err != nil {
 		return err
 	} else if !info.Mode().IsRegular() {
@@ -52,6 +63,9 @@ func (b *blanks) replace(path string, raw []byte) error {
 		return err
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, file.Name(), unix.AT_FDCWD, path, unix.RENAME_EXCHANGE)
+	if slices.Contains([]error{unix.EINVAL, unix.ENOSYS, unix.EXDEV}, err) {
+		b.useless.Store(true)
+	}
 	if err != nil || !b.keep(file.Name()) {
 		os.Remove(file.Name())
 	}
@@ -104,25 +118,17 @@ func (b *blanks) keep(path string) bool {
 // latest word on a task of the same name. Where there is no directory for blanks,
 // records are new files.
 func (b *blanks) find() (highest uint64) {
+	for len(b.kept) > 0 {
+		<-b.kept
+	}
 	entries, _ := os.ReadDir(b.dir)
 	for _, entry := range entries {
 		path := filepath.Join(b.dir, entry.Name())
-		number, err := numberIn(path)
-		if err != nil || !entry.Type().IsRegular() || !b.keep(path) {
+		if !entry.Type().IsRegular() || !b.keep(path) {
 			os.Remove(path)
 			continue
 		}
-		highest = max(highest, number)
+		highest = max(highest, numberIn(path))
 	}
 	return highest
-}
-
-// numberIn is the number of the write that made a file.
-func numberIn(path string) (uint64, error) {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	_, seal, err := decodeRecord(raw, upgrades)
-	return seal.Number, err
 }

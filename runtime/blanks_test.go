@@ -4,10 +4,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // blanksOf are the files beside the records.
@@ -33,7 +35,21 @@ func TestRecordsAreWrittenOver(t *testing.T) {
 			t.Fatalf("write %d: %s", i, diff)
 		}
 	}
+	files := func() []uint64 {
+		var inodes []uint64
+		for _, path := range append(blanksOf(t, s), s.layout.Record("web")) {
+			info, err := os.Stat(path)
+			must(t, err)
+			inodes = append(inodes, inode(info))
+		}
+		slices.Sort(inodes)
+		return inodes
+	}
 	put(0)
+	for i := range blanksKept {
+		put(i)
+	}
+	all := files()
 	for i := range 3 * blanksKept {
 		reader, err := os.Open(s.layout.Record("web"))
 		must(t, err)
@@ -49,13 +65,13 @@ func TestRecordsAreWrittenOver(t *testing.T) {
 			t.Fatalf("a reader got %q instead of %q", after, before)
 		}
 	}
-	if n := len(blanksOf(t, s)); n != blanksKept {
-		t.Errorf("%d files are kept", n)
+	if diff := cmp.Diff(all, files()); diff != "" || len(all) != blanksKept+1 {
+		t.Errorf("%d files, and then others: %s", len(all), diff)
 	}
 }
 
-// TestBlanksOutliveADaemon: the next one makes no new ones, and its writes have
-// higher numbers than what they hold.
+// TestBlanksOutliveADaemon: the next one writes over those of the last one, if they
+// are files, and its writes have higher numbers than what they hold.
 func TestBlanksOutliveADaemon(t *testing.T) {
 	t.Parallel()
 	s := testStore(t)
@@ -65,23 +81,50 @@ func TestBlanksOutliveADaemon(t *testing.T) {
 	must(t, s.Delete("gone"))
 	before := blanksOf(t, s)
 	must(t, os.WriteFile(before[0], []byte("never finished"), 0o600))
-	must(t, os.Remove(before[1]))
-	must(t, os.Symlink(before[2], before[1]))
+	strange := filepath.Join(s.layout.BlanksDir(), "pipe")
+	must(t, unix.Mkfifo(strange, 0o600))
 	highest := uint64(0)
-	for _, path := range before[2:] {
-		_, seal, err := readRecord(path, "gone")
-		must(t, err)
-		highest = max(highest, seal.Number)
+	for _, path := range before {
+		highest = max(highest, numberIn(path))
+	}
+	if highest != 2*blanksKept-1 {
+		t.Errorf("the highest number is %d", highest)
 	}
 	s = OpenStore(s.layout)
-	_, err := s.Load()
-	must(t, err)
-	must(t, s.Put(&Record{Version: 1, Task: "web"}, false))
+	for range 2 {
+		_, err := s.Load()
+		must(t, err)
+	}
+	for range 2 * blanksKept {
+		must(t, s.Put(&Record{Version: 1, Task: "web"}, false))
+	}
 	if _, seal, err := readRecord(s.layout.Record("web"), "web"); err != nil || seal.Number <= highest {
 		t.Errorf("a write after number %d: %+v, %v", highest, seal, err)
 	}
-	if diff := cmp.Diff(before[2:], blanksOf(t, s)); diff != "" {
+	if diff := cmp.Diff(before, blanksOf(t, s)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestWithoutBlanks: a record is a new file each time where there is no directory for
+// blanks, and where it is on another file system.
+func TestWithoutBlanks(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(dir string){
+		"in the way": func(dir string) { must(t, os.WriteFile(dir, nil, 0o600)) },
+		"elsewhere":  func(dir string) { must(t, os.Symlink("/dev/shm", dir)) },
+	} {
+		s := testStore(t)
+		must(t, os.Remove(s.layout.BlanksDir()))
+		spoil(s.layout.BlanksDir())
+		must(t, s.layout.Prepare())
+		for i := range 2 * blanksKept {
+			must(t, s.Put(&Record{Version: 1, Task: "web", Restarts: i}, false))
+		}
+		record, _, err := readRecord(s.layout.Record("web"), "web")
+		if err != nil || record.Restarts != 2*blanksKept-1 {
+			t.Errorf("%s: %+v, %v", name, record, err)
+		}
 	}
 }
 

@@ -86,11 +86,12 @@ func (m *machine) secure() (confirm func(), err error) {
 		return nil, nil
 	}
 	temporary, err := m.rt.store.stageCopy(record, number)
-	if err != nil {
-		return nil, fmt.Errorf("record of %s: %w", m.name, err)
-	}
 	m.writing.Lock()
 	defer m.writing.Unlock()
+	if err != nil {
+		m.wavered = true
+		return nil, fmt.Errorf("record of %s: %w", m.name, err)
+	}
 	if m.forgotten || m.refused() != nil || m.copied != copied {
 		return nil, remove(temporary)
 	}
@@ -119,6 +120,7 @@ func (m *machine) lacking() (record *Record, number uint64, copied *Record) {
 	if m.owe(record); !m.unsynced.Load() {
 		return nil, 0, nil
 	}
+	m.wavered = false // as of now
 	return record, m.rt.store.number(), copied
 }
 
@@ -136,7 +138,7 @@ func (m *machine) confirm(placed, record *Record) {
 // owe notes whether the disk lacks something of the record as it is or is about to
 // be, which the keeper then sees to. The caller holds writing.
 func (m *machine) owe(record *Record) {
-	lacks := m.copied == nil || lasting(m.copied, record)
+	lacks := m.copied == nil || m.wavered || lasting(m.copied, record)
 	if before := m.unsynced.Swap(lacks); lacks && !before {
 		m.rt.soon()
 	}

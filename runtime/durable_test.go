@@ -423,6 +423,26 @@ func TestSuccessorSecures(t *testing.T) {
 	}
 }
 
+// TestWaveringIsSecured: what was written in between may be all that a power cut
+// leaves, so the copy is to be later than that.
+func TestWaveringIsSecured(t *testing.T) {
+	t.Parallel()
+	l, _ := newDiskLab(t)
+	must(t, l.Update("vm", func(r *Record) { r.Restarts = 1 }))
+	must(t, l.Write("vm", func(r *Record) { r.Held = true }))
+	must(t, l.Write("vm", func(r *Record) { r.Held = false }))
+	must(t, l.Secure("vm"))
+	if copied, last := numberIn(l.layout.Record("vm")+".durable"), numberIn(l.layout.Record("vm")); copied <= last {
+		t.Errorf("the copy is of write %d, the record of write %d", copied, last)
+	}
+	l.secured()
+	rest := numberIn(l.layout.Record("vm") + ".durable")
+	l.rounds()
+	if again := numberIn(l.layout.Record("vm") + ".durable"); again != rest {
+		t.Error("a copy that lacks nothing is made again")
+	}
+}
+
 // TestDiskThatFails: it is told once, tried again, and nobody minds.
 func TestDiskThatFails(t *testing.T) {
 	t.Parallel()

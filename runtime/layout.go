@@ -76,7 +76,8 @@ func (l Layout) AgentSocket(task string) string { return filepath.Join(l.VMDir(t
 
 // Prepare makes the directories that every task shares.
 func (l Layout) Prepare() error {
-	return makePrivate(l.TasksDir(), l.BlanksDir(), l.CacheDir(), filepath.Join(l.State, "logs"), l.VMsDir())
+	_ = mkdirPrivate(l.BlanksDir()) // without it records are new files; a full disk has no room for it
+	return makePrivate(l.TasksDir(), l.CacheDir(), filepath.Join(l.State, "logs"), l.VMsDir())
 }
 
 // PrepareTask makes the directories of one task.

@@ -32,6 +32,9 @@ type machine struct {
 	// copied is the record that the durable copy has, on the disk itself; nil as
 	// long as nobody has looked. Guarded by writing.
 	copied *Record
+	// wavered says that since that was written a record was that differed from it,
+	// and is perhaps what a power cut leaves, though the latest one differs no more.
+	wavered bool
 	// unsynced says that the copy lacks something that must survive a power cut.
 	unsynced atomic.Bool
 	// forgotten stops writes of a task that is gone; guarded by writing.
@@ -207,10 +210,13 @@ func (m *machine) replace(how saving, edit func(*Record), also func()) error {
 	crash.Point("record.changing")
 	err = m.rt.store.Put(after, durable)
 	crash.Point("record.saved")
-	if durable && err == nil {
-		m.copied = after
-	} else if durable {
+	switch {
+	case durable && err == nil:
+		m.copied, m.wavered = after, false
+	case durable:
 		m.copied = &Record{} // the old one or the new one
+	case lasting(before, after):
+		m.wavered = true
 	}
 	if err != nil && how != saveAnyway {
 		settle(false)

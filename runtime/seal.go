@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"os"
+	"strconv"
 )
 
 // seal is the last field of a record's file. It tells after a power cut whether the
-// bytes are those of one write, and whether that write was the last one: a file is
-// written over that was another record before (see blanks), and the disk may have its
-// new name and its old bytes, or some of each.
+// bytes are those of one write, and whether that came before the durable copy: a file
+// is written over that was another record before (see blanks), and the disk may have
+// its new name and its old bytes, or some of each.
 type seal struct {
 	// BootID is the boot of the host in which it was written. In the same one the
 	// kernel gives back what was written, and nothing needs to be proved; somebody may
@@ -25,8 +27,11 @@ type seal struct {
 
 const noSum = "00000000"
 
-// sumMark stands before the sum, as encodeRecord writes it.
-const sumMark = `"sum": "`
+// What stands before the number and the sum, as encodeRecord writes them.
+const (
+	numberMark = `"number": `
+	sumMark    = `"sum": "`
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -68,3 +73,19 @@ func (s seal) broken(raw []byte) error {
 
 // early says whether it was written before the host's last boot.
 func (s seal) early() bool { return s.BootID != "" && s.BootID != BootID() }
+
+// numberIn is the number of a file's seal, without a look at the rest; zero when it
+// has none.
+func numberIn(path string) uint64 {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	_, after, found := bytes.Cut(raw[max(0, bytes.LastIndex(raw, []byte(numberMark))):], []byte(numberMark))
+	if !found {
+		return 0
+	}
+	digits, _, _ := bytes.Cut(after, []byte(","))
+	number, _ := strconv.ParseUint(string(digits), 10, 64) // zero when it is none
+	return number
+}

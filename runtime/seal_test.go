@@ -33,23 +33,28 @@ func TestSealAfterAPowerCut(t *testing.T) {
 	must(t, err)
 	for name, c := range map[string]struct {
 		record, copied []byte
-		restarts       int // of what is believed; 0 when nothing is
-		corrupt        bool
+		restarts       int    // of what is believed; 0 when nothing is
+		fault          string // "corrupt", "untouchable"
 	}{
-		"as written":                        {write(latest, before, 3), write(old, before, 2), 3, false},
-		"without a copy":                    {write(latest, before, 3), nil, 3, false},
-		"old bytes":                         {write(oldest, before, 1), write(latest, before, 3), 3, true},
-		"old bytes that lack nothing":       {write(latest, before, 3), write(latest, before, 4), 3, false},
-		"a mixture":                         {mixed, write(old, before, 2), 2, true},
-		"a mixture, without a copy":         {mixed, nil, 0, true},
-		"bytes of another":                  {write(other, before, 9), write(latest, before, 3), 3, true},
-		"no bytes":                          {nil, write(latest, before, 3), 3, true},
-		"no seal, as older versions write":  {unsealed, write(latest, before, 3), 4, false},
-		"an editor was there before":        {edited(write(latest, before, 3)), write(old, before, 2), 2, true},
-		"an editor was there in this boot":  {edited(write(latest, BootID(), 3)), write(old, before, 2), 7, false},
-		"older than its copy, in this boot": {write(old, BootID(), 2), write(latest, BootID(), 3), 2, false},
-		"broken copy":                       {write(old, before, 2), edited(write(latest, before, 3)), 2, false},
-		"broken copy, and no bytes":         {nil, edited(write(latest, before, 3)), 0, true},
+		"as written":                        {write(latest, before, 3), write(old, before, 2), 3, ""},
+		"without a copy":                    {write(latest, before, 3), nil, 3, ""},
+		"old bytes":                         {write(oldest, before, 1), write(latest, before, 3), 3, ""},
+		"old bytes that lack nothing":       {write(latest, before, 3), write(latest, before, 4), 3, ""},
+		"a mixture":                         {mixed, write(old, before, 2), 2, "corrupt"},
+		"a mixture, without a copy":         {mixed, nil, 0, "corrupt"},
+		"bytes of another":                  {write(other, before, 9), write(latest, before, 3), 3, ""},
+		"bytes of another, without a copy":  {write(other, before, 9), nil, 0, "corrupt"},
+		"bytes of another, in this boot":    {write(other, BootID(), 9), write(latest, BootID(), 3), 3, "corrupt"},
+		"no bytes":                          {nil, write(latest, before, 3), 3, "corrupt"},
+		"no seal":                           {unsealed, write(latest, before, 3), 3, ""},
+		"no seal, as older versions write":  {unsealed, unsealed, 4, ""},
+		"no seal, in this boot":             {unsealed, write(latest, BootID(), 3), 4, ""},
+		"an editor was there before":        {edited(write(latest, before, 3)), write(old, before, 2), 2, "corrupt"},
+		"an editor was there in this boot":  {edited(write(latest, BootID(), 3)), write(old, before, 2), 7, ""},
+		"older than its copy, in this boot": {write(old, BootID(), 2), write(latest, BootID(), 3), 2, ""},
+		"broken copy":                       {write(old, before, 2), edited(write(latest, before, 3)), 2, ""},
+		"broken copy, and no bytes":         {nil, edited(write(latest, before, 3)), 0, "corrupt"},
+		"copy of a newer version":           {write(old, before, 2), []byte(`{"version":2,"task":"web"}`), 0, "untouchable"},
 	} {
 		s := testStore(t)
 		must(t, os.WriteFile(s.layout.Record("web"), c.record, 0o600))
@@ -58,24 +63,31 @@ func TestSealAfterAPowerCut(t *testing.T) {
 		}
 		stored, err := s.Load()
 		must(t, err)
-		restarts := 0
+		restarts, fault := 0, ""
 		for _, record := range []*Record{stored.Records["web"], stored.Spare["web"]} {
 			if record != nil {
 				restarts += record.Restarts
 			}
 		}
-		if restarts != c.restarts || (stored.Corrupt["web"] != nil) != c.corrupt {
-			t.Errorf("%s: record %s, copy %s, fault %v", name, asJSON(stored.Records["web"]), asJSON(stored.Spare["web"]), stored.Corrupt["web"])
+		switch {
+		case stored.Corrupt["web"] != nil:
+			fault = "corrupt"
+		case stored.Untouchable["web"] != nil:
+			fault = "untouchable"
+		}
+		if restarts != c.restarts || fault != c.fault {
+			t.Errorf("%s: restarts %d, fault %q", name, restarts, fault)
 		}
 	}
 }
 
-// TestWritesAreNumbered: a new daemon goes on where the last one was.
+// TestWritesAreNumbered: a new daemon goes on where the last one was, be that a
+// record, a copy or a blank.
 func TestWritesAreNumbered(t *testing.T) {
 	t.Parallel()
 	s := testStore(t)
 	last := uint64(0)
-	for range 3 {
+	for i := range 4 {
 		for range 2 {
 			must(t, s.Put(fullRecord(), false))
 			_, seal, err := readRecord(s.layout.Record("web"), "web")
@@ -84,6 +96,12 @@ func TestWritesAreNumbered(t *testing.T) {
 				t.Errorf("after number %d: %+v", last, seal)
 			}
 			last = seal.Number
+		}
+		if i%2 == 0 {
+			last = s.number()
+			temporary, err := s.stageCopy(fullRecord(), last)
+			must(t, err)
+			must(t, s.placeCopy("web", temporary))
 		}
 		s = OpenStore(s.layout)
 		_, err := s.Load()

@@ -95,34 +95,17 @@ func (s *Store) Read() (Stored, error) {
 	if err != nil {
 		return out, fmt.Errorf("records: %w", err)
 	}
-	early := map[string]seal{}
+	seals := map[string]seal{}
 	for _, entry := range entries {
 		name := entry.Name()
 		if task, ok := strings.CutSuffix(name, recordSuffix); ok && !strings.HasPrefix(name, temporaryPrefix) {
-			if seal := s.sort(&out, task); seal.early() {
-				early[task] = seal
-			}
+			seals[task] = s.sort(&out, task)
 		}
 	}
 	for _, entry := range entries {
-		task, ok := strings.CutSuffix(entry.Name(), safeSuffix)
-		seal, doubtful := early[task]
-		if !ok || out.Records[task] != nil && !doubtful || out.Untouchable[task] != nil {
-			continue
+		if task, ok := strings.CutSuffix(entry.Name(), safeSuffix); ok && out.Untouchable[task] == nil {
+			s.consult(&out, task, seals[task])
 		}
-		spare, copied, err := readRecord(s.safe(task), task)
-		if err != nil {
-			continue
-		}
-		s.seen(copied)
-		if record := out.Records[task]; record != nil {
-			if copied.Number <= seal.Number || !lasting(spare, record) {
-				continue
-			}
-			delete(out.Records, task)
-			out.Corrupt[task] = fmt.Errorf("record of %s is older than its durable copy, as a power cut leaves it", task)
-		}
-		out.Spare[task] = spare
 	}
 	return out, nil
 }
@@ -130,14 +113,12 @@ func (s *Store) Read() (Stored, error) {
 // sort reads one record and puts it where it belongs.
 func (s *Store) sort(out *Stored, task string) seal {
 	record, seal, err := readRecord(s.layout.Record(task), task)
-	s.seen(seal)
-	var newer *NewerError
-	var unreadable *fs.PathError
+	s.seen(seal.Number)
 	switch {
 	case err == nil:
 		out.Records[task] = record
 	case errors.Is(err, fs.ErrNotExist): // went away meanwhile
-	case errors.As(err, &newer), errors.As(err, &unreadable):
+	case notOurs(err):
 		out.Untouchable[task] = err
 	default:
 		out.Corrupt[task] = err
@@ -145,9 +126,44 @@ func (s *Store) sort(out *Stored, task string) seal {
 	return seal
 }
 
+// consult has the copy of a record stand in for it, if that is lost, or if the host
+// has booted since and the copy knows better: then the last writes did not reach the
+// disk.
+func (s *Store) consult(out *Stored, task string, seal seal) {
+	record := out.Records[task]
+	if record != nil && seal.BootID == BootID() {
+		s.seen(numberIn(s.safe(task)))
+		return
+	}
+	copied, copySeal, err := readRecord(s.safe(task), task)
+	s.seen(copySeal.Number)
+	switch {
+	case err == nil && record == nil:
+		out.Spare[task] = copied
+		if seal.early() && errors.Is(out.Corrupt[task], errAnothers) { // the last bytes of the file that it is in
+			delete(out.Corrupt, task)
+		}
+	case err == nil && copySeal.early() && copySeal.Number > seal.Number && lasting(copied, record):
+		delete(out.Records, task)
+		out.Spare[task] = copied
+	case record != nil && notOurs(err) && !errors.Is(err, fs.ErrNotExist):
+		delete(out.Records, task) // the copy might say otherwise
+		out.Untouchable[task] = err
+	}
+}
+
+// notOurs says whether a record or a copy makes sense perhaps, to others or later.
+func notOurs(err error) bool {
+	var newer *NewerError
+	var unreadable *fs.PathError
+	return errors.As(err, &newer) || errors.As(err, &unreadable)
+}
+
 // seen has later writes have higher numbers.
-func (s *Store) seen(seal seal) {
-	s.numbers.Store(max(s.numbers.Load(), seal.Number))
+func (s *Store) seen(number uint64) {
+	for last := s.numbers.Load(); last < number && !s.numbers.CompareAndSwap(last, number); {
+		last = s.numbers.Load()
+	}
 }
 
 // number is that of the next write.
@@ -198,7 +214,7 @@ func (s *Store) sweep() error {
 			err = errors.Join(err, os.Remove(filepath.Join(s.layout.TasksDir(), entry.Name())))
 		}
 	}
-	s.seen(seal{Number: s.blanks.find()})
+	s.seen(s.blanks.find())
 	return err
 }
 

@@ -212,7 +212,8 @@ func TestStoreFullDisk(t *testing.T) {
 	t.Parallel()
 	s := testStore(t)
 	must(t, s.Put(&Record{Version: 1, Task: "web", Restarts: 1}, true))
-	mountFull(t, s.layout.TasksDir(), func() {
+	mountFull(t, s.layout.State, func() {
+		must(t, s.layout.Prepare())
 		must(t, s.Put(&Record{Version: 1, Task: "web", Restarts: 2}, true))
 	})
 	for _, durable := range []bool{false, true} {

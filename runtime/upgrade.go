@@ -16,6 +16,9 @@ type upgrade func(document map[string]json.RawMessage) error
 // raises RecordVersion adds one, and a golden file of the version before.
 var upgrades []upgrade
 
+// errAnothers is what is wrong with a record that names another task.
+var errAnothers = errors.New("it is the record of another task")
+
 // readRecord reads one record file, and what seals it. The error is a *fs.PathError
 // when it cannot be read, a *NewerError when it is not ours to read, and any other
 // when it makes no sense.
@@ -34,7 +37,7 @@ func readRecord(path, task string) (*Record, seal, error) {
 		err = seal.broken(raw)
 	}
 	if err == nil && record.Task != task {
-		err = fmt.Errorf("it is the record of task %q", record.Task)
+		err = fmt.Errorf("%w: %q", errAnothers, record.Task)
 	}
 	if err != nil {
 		return nil, seal, fmt.Errorf("record of %s is corrupt: %w", task, err)

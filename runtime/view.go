@@ -36,7 +36,7 @@ func View(ctx context.Context, layout Layout) (*Snapshot, error) {
 		return nil, err
 	}
 	out.DaemonPID = lockHolder(layout.StateLock())
-	out.Removals, out.RemovalsError = readRemovals(newRemovalsNote(layout.Removals()), len(stored.Records))
+	out.Removals, out.RemovalsError = readRemovals(newRemovalsNote(layout.Removals()), len(stored.Records)+len(stored.Spare))
 	for task, record := range stored.Records {
 		if err := ctx.Err(); err != nil {
 			return nil, err
