@@ -98,6 +98,7 @@ func TestStopOnceBegunFinishes(t *testing.T) {
 	h.Write("web.hcl", text)
 	before := h.AwaitRunning("web")
 	h.Remove("web.hcl")
+	h.AwaitEvent("stopping", "web") // before that, a file that is back calls it off
 	stopping := h.AwaitPhase("web", "stopping")
 	if stopping.PID != before.PID || stopping.Converged || !strings.Contains(stopping.Reason, "in no task file") {
 		t.Errorf("%+v", stopping)
