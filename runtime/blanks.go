@@ -1,11 +1,10 @@
 package runtime
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -16,6 +15,9 @@ import (
 // again, each in its turn: whoever has a record open has the time of so many writes
 // to read it in.
 const blanksKept = 16
+
+// blankPrefix begins their names. What else is in their directory is not ours.
+const blankPrefix = "blank-"
 
 // blanks are the files that records are written into before they change places with
 // those that they replace, which are the next blanks. A new file for each write
@@ -41,26 +43,16 @@ func newBlanks(dir string) *blanks {
 	return &blanks{dir: dir, kept: make(chan string, blanksKept+writesAtOnce)}
 }
 
-// errUseless says that there is no use for blanks here.
-var errUseless = errors.New("files cannot change places")
-
-// replace writes a blank, and has it and a record change places. After an error the
-// record is as it was.
-func (b *blanks) replace(path string, raw []byte) error {
-	if b.useless.Load() {
-		return errUseless
-	}
-	if info, err := os.Lstat(path); err != nil {
-		return err
-	} else if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is no file", path)
+// replace writes a blank, and has it and a record change places. When it says that it
+// did not, the record is as it was: there is none yet, or this is no way to write it.
+func (b *blanks) replace(path string, raw []byte) bool {
+	info, err := os.Lstat(path)
+	if b.useless.Load() || err != nil || !info.Mode().IsRegular() {
+		return false
 	}
 	file, err := b.take(int64(len(raw)))
-	if err != nil {
-		return err
-	}
-	if err := fill(file, path, raw, nil); err != nil {
-		return err
+	if err != nil || fill(file, path, raw, nil) != nil {
+		return false
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, file.Name(), unix.AT_FDCWD, path, unix.RENAME_EXCHANGE)
 	if slices.Contains([]error{unix.EINVAL, unix.ENOSYS, unix.EXDEV}, err) {
@@ -69,7 +61,7 @@ func (b *blanks) replace(path string, raw []byte) error {
 	if err != nil || !b.keep(file.Name()) {
 		os.Remove(file.Name())
 	}
-	return err
+	return err == nil
 }
 
 // take gives a file of so many bytes at most, to be written over.
@@ -81,7 +73,7 @@ func (b *blanks) take(length int64) (*os.File, error) {
 		}
 		os.Remove(path)
 	}
-	return os.CreateTemp(b.dir, "*")
+	return os.CreateTemp(b.dir, blankPrefix+"*")
 }
 
 // reopen opens a file that was a record, and cuts it to a length; nil when it is none,
@@ -123,12 +115,15 @@ func (b *blanks) find() (highest uint64) {
 	}
 	entries, _ := os.ReadDir(b.dir)
 	for _, entry := range entries {
-		path := filepath.Join(b.dir, entry.Name())
-		if !entry.Type().IsRegular() || !b.keep(path) {
-			os.Remove(path)
+		if !strings.HasPrefix(entry.Name(), blankPrefix) || !entry.Type().IsRegular() {
 			continue
 		}
-		highest = max(highest, numberIn(path))
+		path := filepath.Join(b.dir, entry.Name())
+		if b.keep(path) {
+			highest = max(highest, numberIn(path))
+		} else {
+			os.Remove(path)
+		}
 	}
 	return highest
 }

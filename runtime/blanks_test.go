@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// blanksOf are the files beside the records.
+// blanksOf are the blanks of a store.
 func blanksOf(t *testing.T, s *Store) []string {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(s.layout.BlanksDir(), "*"))
+	paths, err := filepath.Glob(filepath.Join(s.layout.BlanksDir(), blankPrefix+"*"))
 	must(t, err)
 	return paths
 }
@@ -70,8 +70,9 @@ func TestRecordsAreWrittenOver(t *testing.T) {
 	}
 }
 
-// TestBlanksOutliveADaemon: the next one writes over those of the last one, if they
-// are files, and its writes have higher numbers than what they hold.
+// TestBlanksOutliveADaemon: the next one writes over those of the last one and over
+// nothing else that it finds there, and its writes have higher numbers than what they
+// hold.
 func TestBlanksOutliveADaemon(t *testing.T) {
 	t.Parallel()
 	s := testStore(t)
@@ -81,8 +82,9 @@ func TestBlanksOutliveADaemon(t *testing.T) {
 	must(t, s.Delete("gone"))
 	before := blanksOf(t, s)
 	must(t, os.WriteFile(before[0], []byte("never finished"), 0o600))
-	strange := filepath.Join(s.layout.BlanksDir(), "pipe")
-	must(t, unix.Mkfifo(strange, 0o600))
+	pipe, foreign := filepath.Join(s.layout.BlanksDir(), blankPrefix+"pipe"), filepath.Join(s.layout.BlanksDir(), "notes.txt")
+	must(t, unix.Mkfifo(pipe, 0o600))
+	must(t, os.WriteFile(foreign, []byte("of somebody"), 0o600))
 	highest := uint64(0)
 	for _, path := range before {
 		highest = max(highest, numberIn(path))
@@ -101,8 +103,11 @@ func TestBlanksOutliveADaemon(t *testing.T) {
 	if _, seal, err := readRecord(s.layout.Record("web"), "web"); err != nil || seal.Number <= highest {
 		t.Errorf("a write after number %d: %+v, %v", highest, seal, err)
 	}
-	if diff := cmp.Diff(before, blanksOf(t, s)); diff != "" {
+	if diff := cmp.Diff(append(before, pipe), blanksOf(t, s)); diff != "" {
 		t.Error(diff)
+	}
+	if text, err := os.ReadFile(foreign); err != nil || string(text) != "of somebody" {
+		t.Errorf("a file of somebody is now %q, %v", text, err)
 	}
 }
 

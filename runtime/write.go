@@ -13,7 +13,7 @@ import (
 func (s *Store) replace(path string, raw []byte) error {
 	s.turns <- struct{}{}
 	defer func() { <-s.turns }()
-	if s.blanks.replace(path, raw) == nil {
+	if s.blanks.replace(path, raw) {
 		return nil
 	}
 	return s.create(path, raw, nil)
