@@ -41,6 +41,7 @@ func (m *machine) converse(ctx context.Context, l *life, monitor *Monitor) {
 	m.setSession(l, monitor)
 	m.countMissed(l)
 	m.ask(ctx, l, monitor)
+	l.greeted()
 	for {
 		select {
 		case e, ok := <-monitor.Events():

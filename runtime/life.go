@@ -49,6 +49,8 @@ type life struct {
 	probed time.Time
 	// over is closed when the end is recorded.
 	over chan struct{}
+	// greeted ends the turn in which the process is spoken to first.
+	greeted func()
 	// stopping says that a deed waits for the end, and pokes when it is done.
 	stopping atomic.Bool
 
@@ -71,7 +73,7 @@ func (m *machine) newLife(p *Process) *life {
 	limit := func() int64 { return m.rt.tuning.Load().LogMaxSize }
 	return &life{
 		process: p, logs: newLogWatch(m.rt.layout, m.name, limit),
-		probe: make(chan struct{}, 1), over: make(chan struct{}), changed: make(chan struct{}),
+		probe: make(chan struct{}, 1), over: make(chan struct{}), changed: make(chan struct{}), greeted: func() {},
 		// Hundreds that were adopted at once need not be asked at once; but those
 		// that are wake the daemon once.
 		probed: time.Now().Add(-rand.N(probeRest/probeSpread) * probeSpread),
@@ -91,21 +93,6 @@ func (m *machine) begin(p *Process, edit func(*Record), tell func()) {
 	crash.Point("process.told")
 	m.rt.tasks.Go(func() { m.follow(m.rt.ctx, l) })
 	m.rt.soon() // what boots writes logs
-}
-
-// resume takes charge of the process that the record has already.
-func (m *machine) resume(p *Process) {
-	l := m.newLife(p)
-	m.mu.Lock()
-	m.life = l
-	m.mu.Unlock()
-	m.rt.tasks.Go(func() {
-		select {
-		case <-m.rt.opened: // sessions with hundreds would hold up knowing the rest
-		case <-m.rt.ctx.Done():
-		}
-		m.follow(m.rt.ctx, l)
-	})
 }
 
 // outcome is how an attempt to follow a process went.
@@ -167,6 +154,7 @@ func (m *machine) attend(ctx context.Context, l *life) (result outcome) {
 			err = nil // it was a sound session, and QEMU talks no nonsense
 		}
 	}
+	l.greeted()
 	switch {
 	case l.gone():
 		m.end(l)

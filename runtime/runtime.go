@@ -98,6 +98,8 @@ type Runtime struct {
 	// in the last one.
 	securing  atomic.Bool
 	diskFault complaint
+	// greetings are the turns of QEMUs that are spoken to first.
+	greetings chan struct{}
 	// directory is what is remembered of the task directory.
 	directory directoryFile
 	// opened is closed when everything that runs is known.
@@ -132,7 +134,8 @@ func Open(ctx context.Context, options Options) (*Runtime, error) {
 	r := &Runtime{
 		options: options, layout: options.Layout, log: options.Log,
 		store: OpenStore(options.Layout), ports: newPortTable(options.DynamicPorts),
-		opened: make(chan struct{}), ends: make(chan struct{}, endsAtOnce), hurry: make(chan struct{}, 1), watched: make(chan struct{}, 1),
+		opened: make(chan struct{}), ends: make(chan struct{}, endsAtOnce), greetings: make(chan struct{}, greetedAtOnce),
+		hurry: make(chan struct{}, 1), watched: make(chan struct{}, 1),
 		host: machineID(), machines: map[string]*machine{}, directory: directoryFile{note: newDirectoryNote(options.Layout.Directory())},
 		removals: removalsFile{note: newRemovalsNote(options.Layout.Removals())},
 	}
