@@ -110,10 +110,7 @@ func (c *client) Act(ctx context.Context, verb string, tasks []string, wait bool
 	path := "/v1/tasks/" + verb + "?wait=" + strconv.FormatBool(wait)
 	send := c.soon
 	if wait {
-		// A daemon that hangs is noticed now: there is no telling later how
-		// long a guest takes from how long the daemon is silent.
-		var st reconcile.Status
-		if err := c.soon(ctx, http.MethodGet, "/v1/status", nil, &st); err != nil {
+		if err := c.health(ctx); err != nil {
 			return nil, err
 		}
 		send = c.do
@@ -125,6 +122,17 @@ func (c *client) Act(ctx context.Context, verb string, tasks []string, wait bool
 		return failed.tasks, err
 	}
 	return out.Tasks, err
+}
+
+// health notices a daemon that hangs before there is a wait for a guest: there is no
+// telling later how long that takes from how long the daemon is silent. The status
+// would do as well, but has every QEMU asked whether it answers.
+func (c *client) health(ctx context.Context) error {
+	err := c.soon(ctx, http.MethodGet, "/v1/health", nil, &reconcile.DaemonStatus{})
+	if older := (*answerError)(nil); errors.As(err, &older) {
+		return nil // one that was not restarted after an upgrade does not know the question
+	}
+	return err
 }
 
 // soon is do with the deadline of an answer from memory.

@@ -12,6 +12,7 @@ import (
 
 // engine is what the control socket asks of the daemon's loop.
 type engine interface {
+	Health() reconcile.DaemonStatus
 	Status() reconcile.Status
 	StatusNow(show bool) reconcile.Status
 	StatusAfterLook(ctx context.Context, show bool) reconcile.Status
@@ -54,6 +55,7 @@ type approveAnswer struct {
 // not the VM.
 func newControl(ctx context.Context, e engine) *http.Server {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/health", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, e.Health()) })
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { showStatus(w, r, e) })
 	mux.HandleFunc("GET /v1/plan", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, e.Plan()) })
 	verbs := taskVerbs{daemon: ctx, engine: e}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,11 +28,17 @@ type fakeEngine struct {
 	fail   error
 	// stopped is set when web has no process any more.
 	stopped atomic.Bool
-	held    []string
+	// probed is set when all QEMUs would have been asked whether they answer.
+	probed atomic.Bool
+	held   []string
 }
 
 func newFakeEngine() *fakeEngine {
 	return &fakeEngine{begun: make(chan string, 10), finish: make(chan struct{})}
+}
+
+func (f *fakeEngine) Health() reconcile.DaemonStatus {
+	return reconcile.DaemonStatus{Running: true, PID: 1}
 }
 
 func (f *fakeEngine) Status() reconcile.Status {
@@ -42,7 +49,10 @@ func (f *fakeEngine) Status() reconcile.Status {
 	return reconcile.Status{Format: 1, VMsDir: "/d", Tasks: []reconcile.TaskStatus{web, {Name: "db"}}, HeldRemovals: f.held}
 }
 
-func (f *fakeEngine) StatusNow(bool) reconcile.Status { return f.Status() }
+func (f *fakeEngine) StatusNow(bool) reconcile.Status {
+	f.probed.Store(true)
+	return f.Status()
+}
 
 func (f *fakeEngine) StatusAfterLook(context.Context, bool) reconcile.Status { return f.Status() }
 
@@ -84,9 +94,17 @@ func (f *fakeEngine) RestartTasks(ctx context.Context, names []string, wait bool
 
 func (f *fakeEngine) Approve() ([]string, error) { return nil, reconcile.ErrNothingHeld }
 
-// serve puts an engine behind a real socket, whose path is longer than the
-// kernel takes, and gives a client and what ends the daemon.
+// serve puts an engine behind a socket, and gives a client and what ends the daemon.
 func serve(t *testing.T, e engine) (c *client, endDaemon context.CancelFunc) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	c = serveHandler(t, newControl(ctx, e).Handler)
+	t.Cleanup(cancel) // before the server is closed
+	return c, cancel
+}
+
+// serveHandler answers on a real socket, whose path is longer than the kernel takes.
+func serveHandler(t *testing.T, handler http.Handler) *client {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), strings.Repeat("d", 120))
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -97,16 +115,14 @@ func serve(t *testing.T, e engine) (c *client, endDaemon context.CancelFunc) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	server := newControl(ctx, e)
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: answerTimeout}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {
-		cancel()
 		server.Close()
 		<-served
 	})
-	return newClient(socket), cancel
+	return newClient(socket)
 }
 
 func TestControlAnswersStatusAndPlan(t *testing.T) {
@@ -141,6 +157,27 @@ func TestControlWaitsForAnAction(t *testing.T) {
 	close(e.finish)
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+	if e.probed.Load() {
+		t.Error("it had all QEMUs asked whether they answer")
+	}
+}
+
+// A daemon of an earlier version, which knows no question for its health, is
+// healthy when it says so.
+func TestClientActsOnAnOlderDaemon(t *testing.T) {
+	e := newFakeEngine()
+	close(e.finish)
+	older := newControl(t.Context(), e).Handler
+	c := serveHandler(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/health" {
+			refuse(w, http.StatusNotFound, codeBadRequest, "there is no such thing in this version")
+			return
+		}
+		older.ServeHTTP(w, r)
+	}))
+	if results, err := c.Act(t.Context(), "stop", []string{"web"}, true); err != nil || len(results) != 1 || !results[0].Done {
+		t.Errorf("%+v, %v", results, err)
 	}
 }
 
