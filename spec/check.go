@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -195,11 +196,13 @@ func refuseControl(v cty.Value, allowed string) []problem {
 		"Where it is the newline at the end of a heredoc, write the text in quotes or put trimspace(…) around it.", []rune(text[i:])[0])
 }
 
-// matching accepts text of one form; what says the form in words.
+// matching accepts text of one form; what says the form in words. The form is
+// compiled when it is needed first: most commands read no task file, and to count
+// to 127 makes a large program.
 func matching(pattern, summary, what string) check {
-	form := regexp.MustCompile(`^(?:` + pattern + `)$`)
+	form := sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(?:` + pattern + `)$`) })
 	return func(v cty.Value) []problem {
-		if form.MatchString(v.AsString()) {
+		if form().MatchString(v.AsString()) {
 			return nil
 		}
 		return wrong(summary, "%q is not right: write %s.", v.AsString(), what)

@@ -66,14 +66,14 @@ func Main(m *testing.M) {
 // Binary gives the path of the program, built with the race detector.
 func Binary(t testing.TB) string {
 	t.Helper()
-	return built.path(t, "-race")
+	return built.path(t, true, "-race")
 }
 
 // LaterBinary gives the path of the program as of another version, built as it is
 // shipped.
 func LaterBinary(t testing.TB) string {
 	t.Helper()
-	return later.path(t, "-trimpath", "-ldflags", "-s -w -X main.version="+laterVersion)
+	return later.path(t, false, "-trimpath", "-ldflags", "-s -w -X main.version="+laterVersion)
 }
 
 // CrashBinary gives the path of the program that dies where package crash is
@@ -81,19 +81,20 @@ func LaterBinary(t testing.TB) string {
 // shipped: what is looked for in that one is found in this one.
 func CrashBinary(t testing.TB) string {
 	t.Helper()
-	return crashing.path(t, "-race", "-tags", "crashpoints", "-ldflags", "-s -w")
+	return crashing.path(t, true, "-race", "-tags", "crashpoints", "-ldflags", "-s -w")
 }
 
-func (b *build) path(t testing.TB, flags ...string) string {
+// path builds it once; the race detector needs cgo.
+func (b *build) path(t testing.TB, cgo bool, flags ...string) string {
 	t.Helper()
-	b.once.Do(func() { b.dir, b.err = makeProgram(flags) })
+	b.once.Do(func() { b.dir, b.err = makeProgram(cgo, flags) })
 	if b.err != nil {
 		t.Fatal(b.err)
 	}
 	return filepath.Join(b.dir, "qemu-reconciler")
 }
 
-func makeProgram(flags []string) (string, error) {
+func makeProgram(cgo bool, flags []string) (string, error) {
 	dir, err := os.MkdirTemp("", "e2e-bin")
 	if err != nil {
 		return "", err
@@ -105,6 +106,9 @@ func makeProgram(flags []string) (string, error) {
 	args := append([]string{"build", "-o", filepath.Join(dir, "qemu-reconciler")}, flags...)
 	cmd := exec.Command("go", append(args, "./cmd/qemu-reconciler")...)
 	cmd.Dir = Root
+	if !cgo {
+		cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
+	}
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return dir, errors.Join(fmt.Errorf("the program does not build: %w\n%s", err, output), os.RemoveAll(dir))
 	}
