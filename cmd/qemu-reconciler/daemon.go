@@ -66,12 +66,13 @@ func openDaemon(ctx context.Context, s *setup, log hclog.Logger) (*daemonProcess
 }
 
 func (d *daemonProcess) open(ctx context.Context) (err error) {
+	startThreads()
+	runtime.GoBeforeGuests(d.log) // with those threads
 	s, host := d.setup, d.setup.fingerprint(d.log)
 	d.host = host
 	if d.runtime, err = runtime.Open(ctx, s.runtimeOptions(host, d.log, d.poke)); err != nil {
 		return err
 	}
-	startThreads()
 	d.memory.fit(len(d.runtime.Observe()))
 	loading := s.loaderOptions(host)
 	loading.Patience, loading.Crashed = parsePatience, d.crashed

@@ -183,7 +183,7 @@ const memoryDisk = "/dev/shm"
 
 // host makes a host as an operator would have it.
 func (r *run) host(more ...e2e.Option) *e2e.Host {
-	opts := append([]e2e.Option{e2e.Plain(), e2e.Args("--log-level", "info")}, more...)
+	opts := append([]e2e.Option{e2e.Plain(), e2e.Leader(), e2e.Args("--log-level", "info")}, more...)
 	if _, err := os.Stat(memoryDisk); err == nil {
 		opts = append(opts, e2e.RunUnder(memoryDisk))
 	}

@@ -95,6 +95,9 @@ func SmallDisks(size string) Option { return func(o *options) { o.disks = size }
 // as /run is.
 func RunUnder(dir string) Option { return func(o *options) { o.run = dir } }
 
+// Leader starts the daemon in a session of its own, as a service manager does.
+func Leader() Option { return Under(`exec setsid "$@"`) }
+
 // Stopped makes the host and starts no daemon.
 func Stopped() Option { return func(o *options) { o.stopped = true } }
 
