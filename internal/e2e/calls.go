@@ -94,6 +94,15 @@ func (c *Calls) Take(pid int) map[string]int {
 	return maps.Clone(taken)
 }
 
+// Made says whether a process has called something so often since Take; also when it
+// cannot be counted.
+func (c *Calls) Made(pid int, call string, times int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	counts := c.counts[uint32(pid)]
+	return counts == nil || counts[call] >= times
+}
+
 // serve takes the filters of launchers.
 func (c *Calls) serve(work *sync.WaitGroup, stop *os.File) {
 	for {

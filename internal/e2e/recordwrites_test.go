@@ -48,6 +48,11 @@ func TestRecordWritesOfADeed(t *testing.T) {
 	} {
 		deed.do()
 		h.AwaitSecured()
+		// After the copy the round syncs the names and the events. They are the
+		// start's, and what comes next is to sync nothing.
+		h.Await("the end of the round", func() bool {
+			return deed.what != "start" || calls.Made(h.DaemonPID(), "sync", 3)
+		})
 		records, copies := writes()
 		called := calls.Take(h.DaemonPID())
 		t.Logf("%s: %d writes, %d of them synced; all in all %v", deed.what, records, copies, called)
