@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,17 +50,19 @@ type life struct {
 	probed time.Time
 	// over is closed when the end is recorded.
 	over chan struct{}
-	// greeted ends the turn in which the process is spoken to first.
-	greeted func()
+	// wanted is closed by want when somebody needs a session at once.
+	wanted chan struct{}
+	want   func()
 	// stopping says that a deed waits for the end, and pokes when it is done.
 	stopping atomic.Bool
 
 	// What QEMU said of its end, up to when its resets were counted from its
-	// log, and what was tried against an I/O error. Only the machine's goroutine
-	// touches them.
+	// log, what was tried against an I/O error, and what ends the turn in which it
+	// is spoken to first. Only the machine's goroutine touches them.
 	shutdown *ShutdownEvent
 	counted  time.Time
 	relief   relief
+	greeted  func()
 
 	// Guarded by machine.mu: the session, nil while there is none, a channel
 	// that is closed when it changes, and reboots that no event told of yet.
@@ -71,9 +74,11 @@ type life struct {
 
 func (m *machine) newLife(p *Process) *life {
 	limit := func() int64 { return m.rt.tuning.Load().LogMaxSize }
+	wanted := make(chan struct{})
 	return &life{
 		process: p, logs: newLogWatch(m.rt.layout, m.name, limit),
-		probe: make(chan struct{}, 1), over: make(chan struct{}), changed: make(chan struct{}), greeted: func() {},
+		probe: make(chan struct{}, 1), over: make(chan struct{}), changed: make(chan struct{}),
+		wanted: wanted, want: sync.OnceFunc(func() { close(wanted) }), greeted: func() {},
 		// Hundreds that were adopted at once need not be asked at once; but those
 		// that are wake the daemon once.
 		probed: time.Now().Add(-rand.N(probeRest/probeSpread) * probeSpread),
@@ -91,8 +96,17 @@ func (m *machine) begin(p *Process, edit func(*Record), tell func()) {
 	crash.Point("process.recorded")
 	tell()
 	crash.Point("process.told")
-	m.rt.tasks.Go(func() { m.follow(m.rt.ctx, l) })
+	m.accompany(l)
 	m.rt.soon() // what boots writes logs
+}
+
+// resume takes charge of the process that the record has already.
+func (m *machine) resume(p *Process) {
+	l := m.newLife(p)
+	m.mu.Lock()
+	m.life = l
+	m.mu.Unlock()
+	m.accompany(l)
 }
 
 // outcome is how an attempt to follow a process went.

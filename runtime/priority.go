@@ -29,18 +29,18 @@ func GoBeforeGuests(log hclog.Logger) {
 		return
 	}
 	if err := errors.Join(err, raiseThreads(), raiseSession()); err != nil {
-		log.Debug("the daemon's priority is that of its guests", "error", err)
+		log.Debug("the daemon's priority could not be raised", "error", err)
 	}
 }
 
-// raiseThreads is for all threads that there are. Those of the children, which have a
-// niceness of 0, are told apart by the flag.
+// raiseThreads is for all threads that there are. What is forked from them, a thread or
+// QEMU, begins at 0 again: that is the flag.
 func raiseThreads() error {
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return err
 	}
-	raised := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Flags: unix.SCHED_FLAG_RESET_ON_FORK, Nice: niceness}
+	raised := unix.SchedAttr{Policy: unix.SCHED_NORMAL, Flags: unix.SCHED_FLAG_RESET_ON_FORK, Nice: niceness}
 	for _, thread := range threads {
 		tid, err := strconv.Atoi(thread.Name())
 		if err != nil {

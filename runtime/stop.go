@@ -76,6 +76,7 @@ func (m *machine) stop(ctx context.Context, req StopRequest) error {
 	if l == nil {
 		return nil
 	}
+	l.want()
 	l.stopping.Store(true)
 	defer l.stopping.Store(false)
 	crash.Point("stop.began")

@@ -197,8 +197,8 @@ func refuseControl(v cty.Value, allowed string) []problem {
 }
 
 // matching accepts text of one form; what says the form in words. The form is
-// compiled when it is needed first: most commands read no task file, and to count
-// to 127 makes a large program.
+// compiled when it is needed first: most commands read no task file, and a count
+// such as {0,127} makes a large program.
 func matching(pattern, summary, what string) check {
 	form := sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(?:` + pattern + `)$`) })
 	return func(v cty.Value) []problem {
