@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -42,6 +43,7 @@ type Calls struct {
 	mu     sync.Mutex
 	counts map[uint32]map[string]int // by process
 	of     map[uint32]uint32         // the process of each thread
+	synced map[uint32]time.Time      // by process
 }
 
 // CountCalls prepares it for a host that is made with Option.
@@ -52,7 +54,7 @@ func CountCalls(t testing.TB) *Calls {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // best effort: the system cleans its temporary directory
-	c := &Calls{t: t, path: filepath.Join(dir, "s"), counts: map[uint32]map[string]int{}, of: map[uint32]uint32{}}
+	c := &Calls{t: t, path: filepath.Join(dir, "s"), counts: map[uint32]map[string]int{}, of: map[uint32]uint32{}, synced: map[uint32]time.Time{}}
 	c.socket, err = net.ListenUnix("unix", &net.UnixAddr{Name: c.path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
@@ -94,13 +96,12 @@ func (c *Calls) Take(pid int) map[string]int {
 	return maps.Clone(taken)
 }
 
-// Made says whether a process has called something so often since Take; also when it
-// cannot be counted.
-func (c *Calls) Made(pid int, call string, times int) bool {
+// LastSync is when a process synced last; zero when it has not, or when that cannot be
+// seen.
+func (c *Calls) LastSync(pid int) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	counts := c.counts[uint32(pid)]
-	return counts == nil || counts[call] >= times
+	return c.synced[uint32(pid)]
 }
 
 // serve takes the filters of launchers.
@@ -174,6 +175,9 @@ func (c *Calls) note(n notification) {
 		c.counts[pid] = map[string]int{}
 	}
 	c.counts[pid][counted[n.number]]++
+	if counted[n.number] == "sync" {
+		c.synced[pid] = time.Now()
+	}
 }
 
 // processOf is the process of a thread, and the thread's own number when it has

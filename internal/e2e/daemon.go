@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -54,6 +55,20 @@ func (h *Host) StartDaemonOnly() {
 		close(d.ended)
 	}()
 	h.daemon = d
+	daemons.Store(d, nil)
+}
+
+// daemons are all *daemon of this test binary.
+var daemons sync.Map
+
+// endDaemons is for a test binary that is interrupted: those in sessions of their own
+// do not hear of it, and would keep their VMs running.
+func endDaemons() {
+	daemons.Range(func(d, _ any) bool {
+		// One that has ended is no error.
+		_ = d.(*daemon).cmd.Process.Kill()
+		return true
+	})
 }
 
 // DaemonPID is the pid of the daemon that was started last.

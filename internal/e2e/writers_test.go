@@ -219,12 +219,18 @@ func TestGit(t *testing.T) {
 		before = append(before, h.AwaitRunning(fmt.Sprintf("vm%d", i)))
 	}
 	prefix := map[string]string{"one": "a", "two": "b"}
-	expect := func(branch string) {
+	arrives := func(branch string) {
 		t.Helper()
 		for _, task := range before {
 			h.AwaitTask(task.Name, "its file of branch "+branch, func(now TaskStatus) bool {
 				return strings.HasPrefix(now.File, prefix[branch]) && now.Converged
 			})
+		}
+	}
+	expect := func(branch string) {
+		t.Helper()
+		arrives(branch)
+		for _, task := range before {
 			h.ExpectUntouched(task)
 			if h.Count("removal-held", task.Name) > 0 {
 				t.Errorf("the removal of %s was held in a checkout of %s", task.Name, branch)
@@ -265,8 +271,10 @@ func TestGit(t *testing.T) {
 		h.WritePlain(name, texts[name])
 		changed()
 	}
-	if longest > reconcile.RemovalSettle/2 {
-		t.Skipf("this test was held up for %s between two changes: that is not one checkout any more", longest)
+	if longest > reconcile.RemovalSettle/2 { // the daemon may have been held up as well
+		t.Logf("%s lie between two changes: that is not one checkout any more", longest)
+		arrives("two")
+		return
 	}
 	expect("two")
 }
