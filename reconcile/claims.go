@@ -54,6 +54,9 @@ func (c *claims) add(owner string, task *spec.Task, forwards []spec.Forward) {
 	image := filepath.Clean(task.Config.ImagePath)
 	c.images[image] = append(c.images[image], imageClaim{reads: task.HasArg("snapshot"), task: owner})
 	for _, f := range forwards {
+		if f.Host == 0 { // it is allocated when the VM starts, and nobody else's then
+			continue
+		}
 		for _, protocol := range f.Protocols {
 			key := portKey{protocol, f.Host}
 			c.ports[key] = append(c.ports[key], portClaim{f.HostIP, owner})

@@ -31,6 +31,9 @@ func Diff(w *World) []Verdict {
 		if !known {
 			v = judgeGuarded(w, held, &removals, wants, name)
 		}
+		if v.Step == StepStart { // the next ones wait for it, should they need the same
+			held().add(name, v.Want.Task, v.Want.Task.Forwards(ports(v.Record)))
+		}
 		verdicts = append(verdicts, v)
 	}
 	return verdicts
