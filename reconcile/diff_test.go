@@ -198,6 +198,8 @@ func applyRecordFact(t *testing.T, o *runtime.Observation, key, value string) {
 		o.Trouble = value
 	case "held":
 		r.Held = true
+	case "due":
+		r.Due = true
 	case "gave-up":
 		r.GaveUp = true
 	case "refused":

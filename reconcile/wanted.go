@@ -136,6 +136,10 @@ func (j *judgement) mayStart(rec *runtime.Record) (why string, at time.Time, ok 
 	if verdict.Stay == "" {
 		return exitReason(rec), verdict.At, true
 	}
+	if rec.Due { // for another reason than the policy's
+		v.Fresh, v.ByPolicy = true, false
+		return "again, since its start was called off", at, true
+	}
 	v.Phase, v.Converged, v.Reason = PhaseStopped, true, verdict.Stay
 	if j.changed() {
 		v.Step = StepRecord

@@ -49,6 +49,9 @@ type Record struct {
 	// Attempts are the times of the latest starts by restart policy, oldest
 	// first, as far as the policy needs them.
 	Attempts []time.Time `json:"attempts,omitempty"`
+	// Due says that a start was begun and came to no process, since the daemon ended
+	// first: whatever it was for, the next daemon makes it.
+	Due bool `json:"due,omitempty"`
 	// GaveUp is set when the restart policy's mode = "fail" has run out.
 	GaveUp bool `json:"gave_up,omitempty"`
 	// Failure says why the latest start did not get as far as a process.
@@ -59,9 +62,9 @@ type Record struct {
 }
 
 // callOff takes back a start that came to no process: its intent, and the attempt
-// that the restart policy counted when it began.
+// that the restart policy counted when it began. It is to be made again.
 func (r *Record) callOff(began time.Time) {
-	r.Intent = nil
+	r.Intent, r.Due = nil, true
 	if n := len(r.Attempts); n > 0 && !r.Attempts[n-1].Before(began) {
 		r.Attempts = r.Attempts[:n-1]
 		r.Restarts--

@@ -208,7 +208,7 @@ func forward(task *spec.Task, port int) {
 }
 
 // TestStartCalledOff: a start that nobody waits for any more is no failure of
-// the task.
+// the task, and still to be made.
 func TestStartCalledOff(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -225,6 +225,16 @@ func TestStartCalledOff(t *testing.T) {
 	}
 	if o := l.Observe()["vm"]; o.Alive || o.Record.Intent != nil || o.Record.Failure != "" || o.Record.LastExit != nil || o.Record.Restarts != 0 || len(o.Record.Attempts) != 0 {
 		t.Errorf("afterwards: %s", asJSON(o))
+	}
+	l.reopen(func() {
+		if !l.onDisk("vm").Due {
+			t.Error("the next daemon does not know of it")
+		}
+	})
+	req.Wanted = wanted
+	must(t, l.Start(t.Context(), req))
+	if l.answering("vm").Record.Due {
+		t.Error("it was made, and is still to be made")
 	}
 }
 
