@@ -182,7 +182,7 @@ func (m *machine) adoptFound(found Found, by string) error {
 	}
 	ports := m.regain(found)
 	m.begin(p, func(r *Record) {
-		r.Process, r.Intent, r.Due, r.Ports = info, nil, false, ports
+		r.Process, r.Intent, r.Ports = info, nil, ports
 		if r.UUID == "" {
 			r.UUID = argumentOf(found.Argv, "-uuid")
 		}

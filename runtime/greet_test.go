@@ -97,7 +97,7 @@ func TestStopWaitsForNoGreeting(t *testing.T) {
 }
 
 // TestHangingVMsHoldUpNoOthers: more QEMUs hang than are spoken to at once, and the
-// others answer all the same long before the patience with one that hangs is over.
+// others answer all the same before the patience with one that hangs is over.
 func TestHangingVMsHoldUpNoOthers(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

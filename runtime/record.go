@@ -50,7 +50,8 @@ type Record struct {
 	// first, as far as the policy needs them.
 	Attempts []time.Time `json:"attempts,omitempty"`
 	// Due says that a start was begun and came to no process, since the daemon ended
-	// first: whatever it was for, the next daemon makes it.
+	// first: whatever it was for, the next daemon makes it. While a start is under way
+	// its Intent says so.
 	Due bool `json:"due,omitempty"`
 	// GaveUp is set when the restart policy's mode = "fail" has run out.
 	GaveUp bool `json:"gave_up,omitempty"`

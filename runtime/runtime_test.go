@@ -231,11 +231,21 @@ func TestStartCalledOff(t *testing.T) {
 			t.Error("the next daemon does not know of it")
 		}
 	})
-	req.Wanted = wanted
-	must(t, l.Start(t.Context(), req))
-	if l.answering("vm").Record.Due {
-		t.Error("it was made, and is still to be made")
+	req.Wanted = func(ports map[string]int) (*spec.Task, []spec.Diagnostic) { return nil, nil }
+	if err := l.Start(t.Context(), req); err == nil || l.onDisk("vm").Due {
+		t.Errorf("it failed (%v): it is made no more for its own sake", err)
 	}
+	must(t, l.Update("vm", func(r *Record) { r.callOff(time.Now()) }))
+	end, err := l.ensure("vm").take(t.Context())
+	must(t, err)
+	req.Wanted = wanted
+	s := &start{m: l.ensure("vm"), req: req, files: map[int]*os.File{}}
+	defer s.close()
+	s.upToAnnounce(t)
+	if r := l.onDisk("vm"); r.Due || r.Intent == nil {
+		t.Errorf("it is announced, and would be made twice: %s", asJSON(r))
+	}
+	end()
 }
 
 // TestStartCountsOnce: what goes with a start is recorded once, also when it

@@ -168,7 +168,7 @@ func (s *start) announce() error {
 
 // describe notes what is known so far, once a start, whether or not it succeeds.
 func (s *start) describe(r *Record) {
-	r.File = s.req.File
+	r.File, r.Due = s.req.File, false
 	if s.ports != nil {
 		r.Ports = s.ports
 	}
@@ -197,7 +197,7 @@ func (s *start) launch() error {
 		PID: p.PID(), StartTicks: p.StartTicks(), BootID: BootID(), StartedAt: time.Now().UTC(), Argv: argv,
 		Format: s.command.Format, Forwards: s.command.Forwards, LogOffset: s.offset,
 	}
-	s.m.begin(p, func(r *Record) { r.Process, r.Intent, r.Due = info, nil, false }, func() {
+	s.m.begin(p, func(r *Record) { r.Process, r.Intent = info, nil }, func() {
 		s.m.event(EventStarted, because("started", s.req.Reason), map[string]any{"pid": info.PID, "at": info.StartedAt})
 	})
 	crash.Point("start.done")
@@ -219,7 +219,7 @@ func (s *start) fail(reason error, off bool) {
 			r.callOff(s.began)
 			return
 		}
-		r.Failure, r.FailedAt, r.Due = reason.Error(), now, false
+		r.Failure, r.FailedAt = reason.Error(), now
 		r.LastExit = &Exit{At: now, Cause: CauseLaunchFailed, BootID: BootID()}
 	})
 	if off {

@@ -98,13 +98,13 @@ func (f *fakeEngine) Approve() ([]string, error) { return nil, reconcile.ErrNoth
 func serve(t *testing.T, e engine) (c *client, endDaemon context.CancelFunc) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	c = serveHandler(t, newControl(ctx, e).Handler)
+	c = serveBy(t, newControl(ctx, e))
 	t.Cleanup(cancel) // before the server is closed
 	return c, cancel
 }
 
-// serveHandler answers on a real socket, whose path is longer than the kernel takes.
-func serveHandler(t *testing.T, handler http.Handler) *client {
+// serveBy answers on a real socket, whose path is longer than the kernel takes.
+func serveBy(t *testing.T, server *http.Server) *client {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), strings.Repeat("d", 120))
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -115,7 +115,6 @@ func serveHandler(t *testing.T, handler http.Handler) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: answerTimeout}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {
@@ -168,14 +167,16 @@ func TestControlWaitsForAnAction(t *testing.T) {
 func TestClientActsOnAnOlderDaemon(t *testing.T) {
 	e := newFakeEngine()
 	close(e.finish)
-	older := newControl(t.Context(), e).Handler
-	c := serveHandler(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	older := newControl(t.Context(), e)
+	knows := older.Handler
+	older.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v1/health" {
 			refuse(w, http.StatusNotFound, codeBadRequest, "there is no such thing in this version")
 			return
 		}
-		older.ServeHTTP(w, r)
-	}))
+		knows.ServeHTTP(w, r)
+	})
+	c := serveBy(t, older)
 	if results, err := c.Act(t.Context(), "stop", []string{"web"}, true); err != nil || len(results) != 1 || !results[0].Done {
 		t.Errorf("%+v, %v", results, err)
 	}
