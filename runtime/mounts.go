@@ -31,7 +31,9 @@ func WatchMounts() (*MountWatch, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	w := &MountWatch{file: file, changed: make(chan struct{}, 1)}
-	w.done.Go(func() { w.run(raw) })
+	begun := make(chan struct{})
+	w.done.Go(func() { w.run(raw, sync.OnceFunc(func() { close(begun) })) })
+	<-begun // a change from here on is told; the poller forgets one from before the Read
 	return w, nil
 }
 
@@ -47,14 +49,17 @@ func (w *MountWatch) Close() error {
 
 // run is woken by the runtime's poller, whose epoll(7) takes note of a change by
 // reporting it: there is nothing more to ask or to read. Within one Read no
-// change is lost, as the poller keeps one that comes while nobody waits.
-func (w *MountWatch) run(raw syscall.RawConn) {
+// change is lost, as the poller keeps one that comes while nobody waits. begun is
+// called when that has begun, or failed.
+func (w *MountWatch) run(raw syscall.RawConn, begun func()) {
+	defer begun()
 	waited := false
 	_ = raw.Read(func(uintptr) bool {
 		if waited {
 			signal(w.changed)
 		}
 		waited = true
+		begun()
 		return false
 	}) // until Close
 }
