@@ -49,8 +49,8 @@ func (j *judgement) judgeAbsent() {
 	switch {
 	case rec.Wanted == nil && j.o.Alive:
 		j.hold("its VM was found running without a record; it stays until a file names the task, or `stop` does")
-	case j.brake.broken != "":
-		j.hold(fmt.Sprintf("its removal waits until %s is mended: the task may be in there", j.brake.broken))
+	case j.brake.mend != "":
+		j.hold(fmt.Sprintf("its removal waits until %s: the task may be in there", j.brake.mend))
 	case was && !free:
 		j.brakeOn()
 	case j.w.Set.Unsettled:

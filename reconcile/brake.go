@@ -43,16 +43,15 @@ type brake struct {
 	// reason holds all removals that were not approved and have not begun;
 	// empty lets them go.
 	reason string
-	// broken names a file with errors, in which a missing task may be; empty when
-	// there is none.
-	broken string
+	// mend says what holds all removals until it is so; empty when nothing does.
+	mend string
 }
 
 // newBrake counts the removals. They are held when there are too many, and,
 // once any is held, until it is approved or its file is back: directories come
 // back piece by piece, too.
 func newBrake(w *World, wants map[string]*Want) brake {
-	b := brake{absent: absentees(w, wants), broken: w.brokenFile()}
+	b := brake{absent: absentees(w, wants), mend: w.mend()}
 	b.due = w.LastEvent
 	c := count{w: w, tasks: map[string]bool{}}
 	held := false
@@ -155,6 +154,20 @@ func (w *World) outlived(task string, begun runtime.BegunRemoval) bool {
 	return o.Alive && o.Record != nil && o.Record.Process != nil && o.Record.Process.StartedAt.After(begun.At)
 }
 
+// went says whether the removal of a task, once begun, has come to the stop of its
+// VM, which ends it even when nothing can be told of the task any more.
+func (w *World) went(task string) bool {
+	begun, has := w.Removals.Begun[task]
+	o := w.Observed[task]
+	switch {
+	case !has || w.outlived(task, begun):
+		return false
+	case o.Alive:
+		return o.Record.Stopping()
+	}
+	return o.Record.LastExit != nil && o.Record.LastExit.At.After(begun.At)
+}
+
 // returned says whether a file defines the task soundly.
 func returned(want *Want) bool { return want != nil && want.Stale == "" }
 
@@ -207,8 +220,11 @@ func Remember(w *World, verdicts []Verdict) runtime.Removals {
 	maps.DeleteFunc(next.Begun, w.outlived)
 	absent := map[string]bool{}
 	for _, v := range verdicts {
-		if v.Record == nil || returned(v.Want) {
+		calledOff := v.Want != nil && w.Busy[v.Task] == StepNone // for a file that broke before the stop was announced
+		if v.Record == nil || returned(v.Want) || calledOff {
 			delete(next.Begun, v.Task)
+		}
+		if v.Record == nil || returned(v.Want) {
 			continue
 		}
 		absent[v.Task] = true

@@ -169,6 +169,35 @@ func TestBrakeForgetsWhatIsBack(t *testing.T) {
 	})
 }
 
+// A removal whose file breaks while it is being written down is called off: its VM
+// runs on, and is restarted like any other of that file.
+func TestBrokenFileCallsARemovalOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hamlet(t, "ab", func(_ *Config, m *fakeMachines) { m.remembering = make(chan chan struct{}) })
+		h.remove("a")
+		writing := <-h.machines.remembering
+		h.write("a.hcl", `task "a" {`)
+		synctest.Wait()
+		close(writing)
+		select {
+		case over := <-h.machines.remembering:
+			close(over)
+		case <-time.After(time.Minute):
+			t.Fatal("it is not written down that the removal is over")
+		}
+		h.machines.end("a", runtime.CauseCrashed, "")
+		time.Sleep(time.Hour)
+		if st := h.Status(); len(st.Tasks) != 2 || st.Tasks[0].Phase != PhaseRunning || st.Tasks[0].Restarts != 1 {
+			t.Errorf("%+v", st.Tasks)
+		}
+		h.stop()
+		expect(t, "stopped", h.stops(), nil)
+		if remembered := h.machines.removals; len(remembered.Begun) != 0 {
+			t.Errorf("written down: %+v", remembered)
+		}
+	})
+}
+
 func TestApprovalMustBeWrittenDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hamlet(t, "abc", nil)

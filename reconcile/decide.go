@@ -142,10 +142,10 @@ func (j *judgement) judgeRefused() {
 // one step at a time, and a step that failed waits.
 func (j *judgement) settle() {
 	v := &j.v
-	if j.o.Alive && j.o.Refused == "" && j.rec() != nil && j.rec().Intent != nil && j.rec().Intent.Kind == runtime.IntentStop {
+	if j.o.Alive && j.o.Refused == "" && j.rec() != nil && j.rec().Stopping() {
 		v.Step, v.Phase, v.Converged, v.Final = StepStop, PhaseStopping, false, false
 		v.Reason = "stopping: " + j.rec().Intent.Reason
-		if v.Change.Action == ActionNone || v.Change.Action == ActionLive {
+		if a := v.Change.Action; a == ActionNone || a == ActionLive || a == ActionHeld && !v.Braked {
 			action, price := ActionStop, "stop"
 			if v.Desired == spec.StateRunning {
 				action, price = ActionRestart, string(spec.PriceRestart)

@@ -79,7 +79,8 @@ type Want struct {
 }
 
 // wants gives the desired tasks by name, with the last good definition of each
-// task that cannot be judged now.
+// task that cannot be judged now, unless it was in no file before and went for it:
+// by now it may run on another host.
 func (w *World) wants() map[string]*Want {
 	out := make(map[string]*Want, len(w.Observed))
 	definitions := w.Set.Definitions
@@ -95,7 +96,7 @@ func (w *World) wants() map[string]*Want {
 	}
 	unknown := w.unknown()
 	for name, o := range w.Observed {
-		if out[name] != nil || o.Record == nil || o.Record.Wanted == nil || o.Record.Kept {
+		if out[name] != nil || o.Record == nil || o.Record.Wanted == nil || o.Record.Kept || w.went(name) {
 			continue
 		}
 		if _, elsewhere := findDefinition(definitions, name); elsewhere {
@@ -159,12 +160,15 @@ func (w *World) bind(d *spec.Definition) *spec.Task {
 	return task
 }
 
-// brokenFile names a file with errors; empty when there is none. A task that
-// is missing may be in there.
-func (w *World) brokenFile() string {
+// mend says what must be so before anything can be told of a task that is missing;
+// empty when it can. It may be in a file with errors.
+func (w *World) mend() string {
+	if w.Set.Err != nil {
+		return "the task directory can be read"
+	}
 	for _, f := range w.Set.Files {
 		if len(f.Errors) > 0 {
-			return f.Path
+			return f.Path + " is mended"
 		}
 	}
 	return ""

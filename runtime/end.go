@@ -89,8 +89,8 @@ func (m *machine) conclude(process *ProcessInfo, evidence Evidence, at time.Time
 // it.
 func judgeEnd(layout Layout, record *Record, process *ProcessInfo, evidence Evidence, at time.Time) Exit {
 	evidence.Answered = process.Answered
-	if intent := record.Intent; intent != nil && intent.Kind == IntentStop {
-		evidence.Stop = intent
+	if record.Stopping() {
+		evidence.Stop = record.Intent
 	}
 	if !evidence.OtherBoot {
 		evidence.Spoke = hasContent(layout.QMPLog(record.Task))

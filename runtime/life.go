@@ -196,7 +196,7 @@ func (m *machine) miss(ctx context.Context, l *life, err error) outcome {
 			return finished
 		}
 	}
-	if intent := m.current().Intent; intent == nil || intent.Kind != IntentStop {
+	if !m.current().Stopping() {
 		m.setTrouble(l.troubleOf(err))
 	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {

@@ -62,6 +62,9 @@ type Record struct {
 	LastExit *Exit `json:"last_exit,omitempty"`
 }
 
+// Stopping says whether a stop was announced and is not over.
+func (r *Record) Stopping() bool { return r.Intent != nil && r.Intent.Kind == IntentStop }
+
 // callOff takes back a start that came to no process: its intent, and the attempt
 // that the restart policy counted when it began. It is to be made again.
 func (r *Record) callOff(began time.Time) {

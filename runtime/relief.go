@@ -64,7 +64,7 @@ func (m *machine) relieve(ctx context.Context, l *life, monitor *Monitor) (reaso
 		m.log.Debug("drives are not known", "error", err)
 	}
 	reason, room, known := judgeDrives(drives)
-	if intent := m.current().Intent; intent != nil && intent.Kind == IntentStop {
+	if m.current().Stopping() {
 		return reason
 	}
 	if l.relief.due(time.Now(), room, known) {

@@ -116,7 +116,7 @@ func (m *machine) announceStop(req StopRequest) (*Intent, error) {
 		switch {
 		case r.Process == nil:
 			return
-		case r.Intent != nil && r.Intent.Kind == IntentStop && r.Intent.BootID == BootID():
+		case r.Stopping() && r.Intent.BootID == BootID():
 			resumed = true
 		default:
 			r.Intent = &Intent{Kind: IntentStop, At: time.Now().UTC(), BootID: BootID(), Reason: req.Reason, Rung: req.firstRung()}
@@ -148,11 +148,11 @@ func (m *machine) announceStop(req StopRequest) (*Intent, error) {
 // is judged by it. The first was noted with the announcement.
 func (m *machine) climbed(rung string) {
 	m.log.Debug("stopping", "rung", rung)
-	if intent := m.current().Intent; intent != nil && intent.Kind == IntentStop && intent.Rung == rung {
+	if r := m.current(); r.Stopping() && r.Intent.Rung == rung {
 		return
 	}
 	m.keep(func(r *Record) {
-		if r.Intent != nil && r.Intent.Kind == IntentStop {
+		if r.Stopping() {
 			intent := *r.Intent
 			intent.Rung = rung
 			r.Intent = &intent

@@ -242,6 +242,7 @@ func (t *task) learn(s e2e.TaskStatus, runs, known bool) {
 	if s.LastExit != nil {
 		t.exited = s.LastExit.At
 	}
+	t.leaving = !runs && s.Desired == "absent"
 	if runs {
 		t.vague = false
 		return

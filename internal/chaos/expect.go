@@ -133,6 +133,7 @@ func (t *task) expectUnknown(v view) expectation {
 	case t.untouched():
 		e.running = yes
 	case t.kept && t.proc != nil:
+	case t.leaving:
 	case t.proc == nil && !t.recorded && len(t.candidates()) == 0:
 		e.running = no
 	case t.mixed() || t.edited() || t.lost() || len(t.goods) != 1 || v.kind != obscure || v.file != t.file:

@@ -62,12 +62,15 @@ type task struct {
 	// braked says that the brake on mass removals holds it, approved that an
 	// operator let it go since, doubtful that the brake may hold it.
 	braked, approved, doubtful bool
-	ended                      end
-	uuid                       string
-	port                       int
-	restarts                   int
-	reboots                    int
-	exited                     time.Time
+	// leaving says that the daemon wants it gone and it is down: of the stop of a
+	// removal it stays down while nothing can be told of it.
+	leaving  bool
+	ended    end
+	uuid     string
+	port     int
+	restarts int
+	reboots  int
+	exited   time.Time
 	// mute is the pid of a process of whose resets the daemon may not have heard, or
 	// may not hear in its next life: its QMP socket was deleted, or it was reset
 	// while a session was being made, or halted after the reset.
@@ -149,14 +152,19 @@ func (m *model) deliver(next content, blink bool) {
 }
 
 // back says that the directory is there again, with what it had: what no daemon
-// has ever heard of is news from now on.
+// has ever heard of is news from now on, and so is that a task is missing.
 func (m *model) back() {
 	m.away = false
+	lost := false
 	for _, name := range m.names() {
 		t, v := m.tasks[name], m.now.view(name)
-		if !t.recorded && len(t.views) == 0 && v.kind == defined {
+		if len(t.views) == 0 && (!t.recorded && v.kind == defined || t.recorded && v.leaves()) {
 			t.views, t.unseen = append(t.views, v), m.blind
+			lost = lost || v.leaves()
 		}
+	}
+	if lost {
+		m.losses++
 	}
 }
 

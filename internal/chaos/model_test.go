@@ -170,3 +170,42 @@ func TestModelOfAPortGivenBack(t *testing.T) {
 		t.Errorf("the model holds on to port %d", port)
 	}
 }
+
+// A removal that no daemon came to before the directory went is carried out when it is
+// back, and the file may break or mend while it is.
+func TestModelOfARemovalBehindAnAbsentDirectory(t *testing.T) {
+	t.Parallel()
+	m, w := lab()
+	with, without, broken := m.now, m.now.copy(), m.now.copy()
+	without["a.hcl"].tasks[0].elsewhere = true
+	f := broken["a.hcl"]
+	f.fault = syntaxFault
+	broken["a.hcl"] = f
+	m.deliver(without, true)
+	m.away = true
+	m.rest(w)
+	m.back()
+	for what, next := range map[string]content{"broken": broken, "mended": with} {
+		m.deliver(next, true)
+		if e := m.expect(m.tasks["a"], no); e.stays {
+			t.Errorf("%s: a must not have ended", what)
+		}
+	}
+}
+
+// A VM that is down for its removal is not one that its last good definition starts.
+func TestModelOfARemovalInABrokenFile(t *testing.T) {
+	t.Parallel()
+	m, w := lab()
+	broken := m.now.copy()
+	f := broken["a.hcl"]
+	f.fault = syntaxFault
+	broken["a.hcl"] = f
+	m.deliver(broken, true)
+	delete(w.procs, "a")
+	w.status.Tasks[0] = e2e.TaskStatus{Name: "a", Desired: "absent", Phase: "stopped"}
+	m.rest(w)
+	if e := m.expect(m.tasks["a"], no); e.running != either {
+		t.Errorf("a runs: %s, expected: either", e.running)
+	}
+}

@@ -252,3 +252,35 @@ func TestLastGoodDefinitionStarts(t *testing.T) {
 		return task.Phase == "running" && task.PID != restarted.PID
 	})
 }
+
+// What a file said before it broke counts: a VM that is being stopped since the file
+// wants it on another host, where it may have been started by now, stays down, also
+// under the next daemon. Mended, the file decides.
+func TestBrokenFileDuringARemoval(t *testing.T) {
+	t.Parallel()
+	h := Start(t)
+	text := h.Task("web", guest.Slow, graceful)
+	h.Write("web.hcl", text)
+	before := h.AwaitRunning("web")
+	h.AwaitConsole("web", guest.SaysReady)
+	h.Write("web.hcl", with(text, `hosts = ["other"]`))
+	h.AwaitConsole("web", guest.SaysButton)
+	h.Write("web.hcl", "task \"web\" {")
+	h.AwaitEvent("stopped", "web")
+	expectDown := func(who string) {
+		t.Helper()
+		h.ProvePass()
+		if task := h.AwaitPhase("web", "stopped"); task.Desired != "absent" || task.Converged || !strings.Contains(task.Reason, "until web.hcl is mended") {
+			t.Errorf("%s: %+v", who, task)
+		}
+		h.AwaitNoQEMU()
+	}
+	expectDown("the daemon that stopped it")
+	h.Kill()
+	h.StartDaemon()
+	expectDown("the next one")
+	h.Write("web.hcl", text)
+	if after := h.AwaitRunning("web"); after.UUID != before.UUID || h.Count("started", "web") != 2 {
+		t.Errorf("before %+v, after %+v; started %d times", before, after, h.Count("started", "web"))
+	}
+}
