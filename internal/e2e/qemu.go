@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/qemu-reconciler/qemu-reconciler/runtime"
 )
 
 // QEMU is a process that a daemon of this host has started.
@@ -50,7 +53,33 @@ func (h *Host) QEMUs() []QEMU {
 // AwaitNoQEMU waits until no QEMU of this host is left.
 func (h *Host) AwaitNoQEMU() {
 	h.t.Helper()
-	h.Await("end of all QEMUs", func() bool { return len(h.QEMUs()) == 0 })
+	h.Await("end of all QEMUs", func() bool { return len(h.QEMUs()) == 0 && !h.anyEnds() })
+}
+
+// anyEnds says whether a process that a record names is ending: it has lost its
+// environment, and with it the mark, and lives still for whoever knows its pid.
+func (h *Host) anyEnds() bool {
+	h.t.Helper()
+	paths, err := filepath.Glob(filepath.Join(h.State, "tasks", "*.json"))
+	h.must(err)
+	return slices.ContainsFunc(paths, func(path string) bool {
+		var record runtime.Record
+		data, err := os.ReadFile(path)
+		if err != nil || json.Unmarshal(data, &record) != nil || record.Process == nil { // gone, or made garbage
+			return false
+		}
+		p := record.Process
+		environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.PID))
+		if err != nil || len(environ) > 0 {
+			return false
+		}
+		process, err := runtime.OpenProcess(p.PID, p.StartTicks, p.BootID)
+		if err != nil {
+			return false
+		}
+		process.Close()
+		return true
+	})
 }
 
 // end takes the host down: the daemon, then what it left, by pid. What is
