@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,10 +31,12 @@ func TestRecordWritesOfADeed(t *testing.T) {
 	writes := h.watchWrites("web")
 	h.ProvePass() // what there is to learn of the emulator is asked by now, and perhaps not written yet
 	// What is brought to the disk by and by has its rounds a second apart, and of one
-	// the copies of the records come first.
+	// the copies of the records come first. A slow disk makes a round longer.
 	rounds := func() {
 		t.Helper()
-		h.Await("the end of the rounds", func() bool { return time.Since(calls.LastSync(h.DaemonPID())) > 3*time.Second/2 })
+		h.Await("the end of the rounds", func() bool {
+			return !h.waitsForDisk(h.DaemonPID()) && time.Since(calls.LastSync(h.DaemonPID())) > 3*time.Second/2
+		})
 	}
 	rounds()
 	calls.Take(h.DaemonPID())
@@ -54,18 +57,32 @@ func TestRecordWritesOfADeed(t *testing.T) {
 		{"stop", func() { h.Act("stop", "web", true) }, 3, 2, 18, 7, 2, 6},
 		{"start again", func() { h.Act("start", "web", true) }, 4, 1, 30, 7, 7, 8},
 	} {
+		began := time.Now()
 		deed.do()
+		late := int(time.Since(began) / time.Second) // on a busy host it has a round each second
 		h.AwaitSecured()
 		rounds()
 		records, copies := writes()
 		called := calls.Take(h.DaemonPID())
-		t.Logf("%s: %d writes, %d of them synced; all in all %v", deed.what, records, copies, called)
+		t.Logf("%s: %d writes, %d of them synced; all in all %v, %d rounds late", deed.what, records, copies, called, late)
 		atMost(t, "records written for: "+deed.what, records, deed.most)
-		atMost(t, "records synced for: "+deed.what, copies, deed.copies)
-		for call, most := range map[string]int{"open": deed.opens, "rename": deed.renames, "remove": deed.gone, "sync": deed.syncs} {
+		atMost(t, "records synced for: "+deed.what, copies, deed.copies+late)
+		for call, most := range map[string]int{
+			"open": deed.opens + 4*late, "rename": deed.renames + late, "remove": deed.gone, "sync": deed.syncs + 3*late,
+		} {
 			atMost(t, fmt.Sprintf("calls to %s for: %s", call, deed.what), called[call], most)
 		}
 	}
+}
+
+// waitsForDisk says whether any thread of a process is in a sleep that nothing
+// interrupts.
+func (h *Host) waitsForDisk(pid int) bool {
+	h.t.Helper()
+	return slices.ContainsFunc(h.threads(pid), func(tid int) bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/stat", pid, tid))
+		return err == nil && bytes.HasPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" D"))
+	})
 }
 
 // withMeta adds a label to a text that Task made.
