@@ -36,7 +36,7 @@ build: go ## build bin/qemu-reconciler
 
 test: go needs-test build/linux-guest ## install what tests need, run all of them on real QEMU
 	go build ./...
-	go test -race -timeout $(TEST_TIMEOUT) ./...
+	@scripts/test.sh '$(TEST_TIMEOUT)'
 
 # A run that says `seed 7` is done again with CHAOS_SEED=7; empty: another each time.
 CHAOS_SEED ?=
