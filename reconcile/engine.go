@@ -20,12 +20,9 @@ const (
 	unsettledMaxDelay = time.Second
 )
 
-// The defaults of Tuning. A start is a fork and an exec; the guests that follow
+// defaultMaxParallel is Tuning's. A start is a fork and an exec; the guests that follow
 // compete for the host's CPUs whatever this limit is.
-const (
-	defaultResync      = 30 * time.Second
-	defaultMaxParallel = 8
-)
+const defaultMaxParallel = 8
 
 // brokenDelay is how soon the directory is looked at again while a file in it
 // has errors: what is wrong may be mended elsewhere, e.g. by an image that
@@ -86,8 +83,8 @@ type Config struct {
 
 // Tuning is what can change while an Engine runs.
 type Tuning struct {
-	// Resync is how often everything is looked at though nothing happened;
-	// zero means 30 s.
+	// Resync is how often everything is looked at though nothing happened; zero
+	// means what an empty config.hcl does.
 	Resync time.Duration
 	// MaxParallel is the number of starts at once; zero means 8.
 	MaxParallel int
@@ -169,7 +166,7 @@ func New(cfg Config) *Engine {
 // against a new limit, and removals that are held stay so.
 func (e *Engine) Tune(tuning Tuning) {
 	if tuning.Resync == 0 {
-		tuning.Resync = defaultResync
+		tuning.Resync = spec.DefaultConfig().ResyncInterval
 	}
 	if tuning.MaxParallel == 0 {
 		tuning.MaxParallel = defaultMaxParallel

@@ -15,7 +15,6 @@ import (
 type news struct {
 	kind, task, message string
 	facts               map[string]any
-	warn                bool
 }
 
 // told is what was told already, so that a state that lasts is told once.
@@ -94,7 +93,7 @@ func (t *told) narrateDirectory(fault string) []news {
 	case fault == "":
 		return []news{{kind: "dir-back", message: "the task directory can be read again"}}
 	}
-	return []news{{kind: "dir-missing", warn: true,
+	return []news{{kind: "dir-missing",
 		message: "the task directory cannot be read, nothing is stopped for it: " + fault}}
 }
 
@@ -102,11 +101,11 @@ func narrateTask(old standing, v *Verdict) []news {
 	same := old.phase == v.Phase
 	switch {
 	case v.Phase == PhaseBackoff:
-		return []news{{kind: "backoff", task: v.Task, message: v.Reason, warn: true}}
+		return []news{{kind: "backoff", task: v.Task, message: v.Reason}}
 	case v.Phase == PhaseFailed && !same:
-		return []news{{kind: "gave-up", task: v.Task, message: v.Reason, warn: true}}
+		return []news{{kind: "gave-up", task: v.Task, message: v.Reason}}
 	case v.Phase == PhaseHeld && !same:
-		return []news{{kind: "removal-held", task: v.Task, message: v.Reason, warn: true}}
+		return []news{{kind: "removal-held", task: v.Task, message: v.Reason}}
 	case old.phase == PhaseHeld && v.Desired != "absent":
 		return []news{{kind: "removal-off", task: v.Task, message: "a file defines it again; its VM was not touched"}}
 	}
@@ -128,11 +127,11 @@ func narrateFiles(before, after []FileStatus) []news {
 			continue
 		}
 		for _, d := range f.Errors {
-			out = append(out, news{kind: "file-broken", task: d.Task, message: d.Error(), warn: true,
+			out = append(out, news{kind: "file-broken", task: d.Task, message: d.Error(),
 				facts: map[string]any{"file": f.Path, "line": d.Line, "column": d.Column, "detail": d.Detail}})
 		}
 		for _, d := range f.Warnings {
-			out = append(out, news{kind: "file-warning", task: d.Task, message: d.Error(), warn: true,
+			out = append(out, news{kind: "file-warning", task: d.Task, message: d.Error(),
 				facts: map[string]any{"file": f.Path, "line": d.Line, "column": d.Column, "detail": d.Detail}})
 		}
 	}
