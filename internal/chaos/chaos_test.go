@@ -6,21 +6,21 @@ import (
 	"slices"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/qemu-reconciler/qemu-reconciler/internal/e2e"
 )
 
 func TestMain(m *testing.M) { e2e.Main(m) }
 
-// defaultSteps is the run that belongs to every `make test`; `make chaos` is
-// longer.
-const defaultSteps = 50
+// defaultSteps and defaultSeed are the run that belongs to every `make test`, which is
+// to tell of what was changed and not of its luck; `make chaos` is longer, and another
+// each time.
+const defaultSteps, defaultSeed = 50, 945918740
 
 // Whatever happens in whatever order, the world is as the model says after every
 // rest.
 func TestChaos(t *testing.T) {
-	steps, seed := number(t, "CHAOS_STEPS", defaultSteps), number(t, "CHAOS_SEED", int(time.Now().UnixNano()%1e9))
+	steps, seed := number(t, "CHAOS_STEPS", defaultSteps), number(t, "CHAOS_SEED", defaultSeed)
 	sum := newTally()
 	t.Cleanup(func() { t.Logf("seed %d\n%s", seed, sum) })
 	for done := 0; done < steps && !t.Failed(); done += episodeSteps {

@@ -198,10 +198,14 @@ func (m *model) restTask(t *task, w world) {
 	s, shown := w.status.Task(t.name)
 	keeps := t.keeps()
 	if !runs && (!shown || !slices.Contains(w.records, t.name)) { // a task with an error is shown, and not known for it
-		if (had || len(candidates) > 0) && keeps != yes {
+		waits := v.kind == defined && !t.lost()
+		if (had || len(candidates) > 0 && !waits) && keeps != yes {
 			m.begun[t.name] = time.Now()
 		}
 		*t = task{name: t.name, uuid: t.uuid}
+		if v.kind == defined { // it waits for another's image, and may be started before the next edit
+			t.views = []view{v}
+		}
 		return
 	}
 	t.kept = runs && (!shown || strings.HasPrefix(s.Reason, "let go of"))

@@ -209,3 +209,24 @@ func TestModelOfARemovalInABrokenFile(t *testing.T) {
 		t.Errorf("a runs: %s, expected: either", e.running)
 	}
 }
+
+// A task that waits for an image at a rest may have been started before it went.
+func TestModelOfATaskThatWaits(t *testing.T) {
+	t.Parallel()
+	m, w := lab()
+	before := m.now
+	with := before.copy()
+	d := before["a.hcl"].tasks[0]
+	d.name = "x"
+	with["x.hcl"] = file{tasks: []def{d}}
+	m.deliver(with, true)
+	m.rest(w)
+	m.rest(w)
+	if begun := m.begun; len(begun) != 0 {
+		t.Errorf("begun removals of what never ran: %v", begun)
+	}
+	m.deliver(before, true)
+	if e := m.expect(m.tasks["x"], either); e.running != either {
+		t.Errorf("x runs: %s, expected: either", e.running)
+	}
+}
