@@ -128,7 +128,8 @@ func (m *machine) adopt(running []Found) {
 		case l == nil:
 			m.adoptOrWait(func() error {
 				crash.Point("adopt.environment.found")
-				return m.adoptFound(found, byEnvironment)
+				// Where its words begin went with the record: those before may be another's.
+				return m.adoptFound(found, "environment", logSize(m.rt.layout.QEMULog(m.name)))
 			})
 			crash.Point("adopt.environment.written")
 		case l.process.PID() != found.PID:
@@ -161,12 +162,19 @@ func (m *machine) adoptRecorded(info *ProcessInfo, running []Found) error {
 	return nil
 }
 
-// byEnvironment is how a process was found that only its own marks tell of.
-const byEnvironment = "environment"
+// logSize is the size of a log in bytes, zero when there is none.
+func logSize(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
 
-// adoptFound makes a process the record's that the record did not know of. An
-// error means that it cannot be watched now.
-func (m *machine) adoptFound(found Found, by string) error {
+// adoptFound makes a process the record's that the record did not know of, whose
+// output begins at an offset of qemu.log in bytes. An error means that it cannot be
+// watched now.
+func (m *machine) adoptFound(found Found, by string, logOffset int64) error {
 	p, err := OpenProcess(found.PID, found.StartTicks, BootID())
 	if errors.Is(err, ErrGone) {
 		m.keep(func(r *Record) { r.Intent = nil })
@@ -176,10 +184,7 @@ func (m *machine) adoptFound(found Found, by string) error {
 		return fmt.Errorf("process %d cannot be watched: %w", found.PID, withAdvice(err))
 	}
 	info := m.infoOf(found)
-	if log, err := os.Stat(m.rt.layout.QEMULog(m.name)); err == nil && by == byEnvironment {
-		// Where its words begin went with the record: those before may be another's.
-		info.LogOffset = log.Size()
-	}
+	info.LogOffset = logOffset
 	ports := m.regain(found)
 	m.begin(p, func(r *Record) {
 		r.Process, r.Intent, r.Ports = info, nil, ports

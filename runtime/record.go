@@ -98,6 +98,9 @@ type Intent struct {
 	// SocketInode is the inode of the bound QMP socket: who holds it between
 	// the fork and the record of its pid is the process that was started.
 	SocketInode uint64 `json:"socket_inode,omitempty"`
+	// LogOffset is where the output of the process that is being started begins in
+	// qemu.log, in bytes.
+	LogOffset int64 `json:"log_offset,omitempty"`
 	// Reason says why a stop began, e.g. "removed".
 	Reason string `json:"reason,omitempty"`
 	// Rung is the highest rung of the stop ladder that was tried.

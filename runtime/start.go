@@ -156,7 +156,9 @@ func (s *start) portsFree() error {
 // announce writes the intent. Without it nothing is started.
 func (s *start) announce() error {
 	crash.Point("start.prepared")
-	intent := &Intent{Kind: IntentStart, At: time.Now().UTC(), BootID: BootID(), SocketInode: s.inode, Reason: s.req.Reason}
+	intent := &Intent{
+		Kind: IntentStart, At: time.Now().UTC(), BootID: BootID(), SocketInode: s.inode, LogOffset: s.offset, Reason: s.req.Reason,
+	}
 	err := s.m.change(saveFirst, func(r *Record) {
 		s.describe(r)
 		r.Applied, r.UUID, r.Intent = s.task, s.command.UUID, intent

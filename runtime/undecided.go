@@ -49,14 +49,14 @@ func (m *machine) decideStarted(ctx context.Context, intent *Intent, patience ti
 	switch {
 	case err == nil:
 		crash.Point("adopt.socket.found")
-		err := m.adoptFound(foundAt(m.name, pid, ticks), "socket")
+		err := m.adoptFound(foundAt(m.name, pid, ticks), "socket", intent.LogOffset)
 		crash.Point("adopt.socket.written")
 		return err
 	case !errors.Is(err, ErrGone):
 		return err
 	default:
 		if s := LastShutdown(m.rt.layout.QMPLog(m.name)); s != nil && s.At.After(intent.At) {
-			m.concludeUnseen(&ProcessInfo{BootID: intent.BootID, StartedAt: intent.At})
+			m.concludeUnseen(&ProcessInfo{BootID: intent.BootID, StartedAt: intent.At, LogOffset: intent.LogOffset})
 			return nil
 		}
 		crash.Point("adopt.nobody")

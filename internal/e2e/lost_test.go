@@ -200,31 +200,48 @@ func TestSocketAndRecordLost(t *testing.T) {
 	}
 }
 
-// After the loss of its record nobody knows where a QEMU's words begin in the log:
-// those of the one before are not taken for its own.
+// The words of a QEMU are not taken for those of the next one in the same log: neither
+// after the loss of its record, when nobody knows where its own begin, nor when the
+// daemon died before it could record the process that it had started.
 func TestWordsOfTheProcessBefore(t *testing.T) {
 	t.Parallel()
-	h := Start(t)
-	h.Write("web.hcl", with(h.Task("web", guest.Deaf), `restart { delay = "1h" }`))
-	first := h.AwaitRunning("web")
-	h.SignalQEMU("web", syscall.SIGTERM)
-	h.AwaitTask("web", "another process", func(task TaskStatus) bool { return task.Phase == "running" && task.PID != first.PID })
-	if exited := h.AwaitEvent("exited", "web"); !strings.Contains(exited.Line, "terminating on signal 15") {
-		t.Fatalf("QEMU has said nothing: %s", exited.Line)
-	}
-	h.AwaitConverged()
-	h.AwaitSecured()
-	h.Kill()
-	h.must(os.Remove(h.recordPath("web")))
-	h.must(os.Remove(h.recordPath("web") + ".durable"))
-	h.StartDaemon()
-	second := h.AwaitRunning("web")
-	h.SignalQEMU("web", syscall.SIGKILL)
-	h.Await("end of the second process", func() bool {
-		exited := h.AwaitEvent("exited", "web")
-		return exited.Says("pid", fmt.Sprint(second.PID))
-	})
-	if exited := h.AwaitEvent("exited", "web"); strings.Contains(exited.Line, "terminating") {
-		t.Errorf("%s", exited.Line)
+	for name, replace := range map[string]func(h *Host, before TaskStatus){
+		"record lost": func(h *Host, before TaskStatus) {
+			h.SignalQEMU("web", syscall.SIGTERM)
+			h.AwaitTask("web", "another process", func(task TaskStatus) bool { return task.Phase == "running" && task.PID != before.PID })
+			h.AwaitConverged()
+			h.AwaitSecured()
+			h.Kill()
+			h.must(os.Remove(h.recordPath("web")))
+			h.must(os.Remove(h.recordPath("web") + ".durable"))
+			h.StartDaemon()
+		},
+		"start cut": func(h *Host, _ TaskStatus) {
+			h.orderDeath("start.forked", 1)
+			h.SignalQEMU("web", syscall.SIGTERM)
+			h.awaitDeath("start.forked", "restart")
+			h.must(os.Remove(h.orders))
+			h.StartDaemon()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := Start(t, CrashPoints())
+			h.Write("web.hcl", with(h.Task("web", guest.Deaf), `restart { delay = "1h" }`))
+			first := h.AwaitRunning("web")
+			replace(h, first)
+			second := h.AwaitRunning("web")
+			if exited := h.AwaitEvent("exited", "web"); !strings.Contains(exited.Line, "terminating on signal 15") || second.PID == first.PID {
+				t.Fatalf("pid %d, then %d; QEMU has said nothing: %s", first.PID, second.PID, exited.Line)
+			}
+			h.SignalQEMU("web", syscall.SIGKILL)
+			h.Await("end of the second process", func() bool {
+				exited := h.AwaitEvent("exited", "web")
+				return exited.Says("pid", fmt.Sprint(second.PID))
+			})
+			if exited := h.AwaitEvent("exited", "web"); strings.Contains(exited.Line, "terminating") {
+				t.Errorf("%s", exited.Line)
+			}
+		})
 	}
 }
