@@ -214,9 +214,10 @@ func (c *chaos) awaitEnd(t *task) {
 	}
 }
 
-// qemuFreeze halts a QEMU that has been running for a while.
+// qemuFreeze halts a QEMU that has been running for a while, as a daemon knows: one
+// whose record was lost must answer again before it is said to run.
 func (c *chaos) qemuFreeze() string {
-	t := c.running(quiet)
+	t := c.running(func(t *task) bool { return quiet(t) && !t.spoiled && !t.forged })
 	if t == nil {
 		return ""
 	}
