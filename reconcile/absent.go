@@ -7,6 +7,9 @@ import (
 	"github.com/qemu-reconciler/qemu-reconciler/spec"
 )
 
+// waitsUntil begins the reason of a removal that waits until files can be read.
+const waitsUntil = "its removal waits until "
+
 // judgeKept handles a task whose VM was let go of and stays.
 func (j *judgement) judgeKept() {
 	v := &j.v
@@ -50,7 +53,7 @@ func (j *judgement) judgeAbsent() {
 	case rec.Wanted == nil && j.o.Alive:
 		j.hold("its VM was found running without a record; it stays until a file names the task, or `stop` does")
 	case j.brake.mend != "":
-		j.hold(fmt.Sprintf("its removal waits until %s: the task may be in there", j.brake.mend))
+		j.hold(fmt.Sprintf("%s%s: the task may be in there", waitsUntil, j.brake.mend))
 	case was && !free:
 		j.brakeOn()
 	case j.w.Set.Unsettled:

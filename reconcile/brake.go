@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -160,12 +161,20 @@ func (w *World) went(task string) bool {
 	begun, has := w.Removals.Begun[task]
 	o := w.Observed[task]
 	switch {
-	case !has || w.outlived(task, begun):
+	case !has || begun.PID == 0 || w.outlived(task, begun):
 		return false
 	case o.Alive:
 		return o.Record.Stopping()
 	}
-	return o.Record.LastExit != nil && o.Record.LastExit.At.After(begun.At)
+	exit := o.Record.LastExit
+	return exit != nil && exit.PID == begun.PID && exit.Cause == runtime.CauseStopped
+}
+
+// calledOff says whether a removal that has begun is none any more: before its stop
+// was announced, the directory or a file in it came to a state in which nothing can be
+// told of the task. That a new daemon has yet to read it says nothing.
+func (w *World) calledOff(v *Verdict) bool {
+	return v.Want != nil && v.Want.Stale != "" && w.Busy[v.Task] != StepStop && !errors.Is(w.Set.Err, errNotRead)
 }
 
 // returned says whether a file defines the task soundly.
@@ -220,11 +229,8 @@ func Remember(w *World, verdicts []Verdict) runtime.Removals {
 	maps.DeleteFunc(next.Begun, w.outlived)
 	absent := map[string]bool{}
 	for _, v := range verdicts {
-		calledOff := v.Want != nil && w.Busy[v.Task] == StepNone // for a file that broke before the stop was announced
-		if v.Record == nil || returned(v.Want) || calledOff {
-			delete(next.Begun, v.Task)
-		}
 		if v.Record == nil || returned(v.Want) {
+			delete(next.Begun, v.Task)
 			continue
 		}
 		absent[v.Task] = true
@@ -233,9 +239,17 @@ func Remember(w *World, verdicts []Verdict) runtime.Removals {
 		switch {
 		case v.Removal != nil && !v.Braked: // it begins
 			if !has {
-				begun = runtime.BegunRemoval{At: w.Now, Ran: v.Removal.Ran}
+				begun = runtime.BegunRemoval{At: w.Now, Ran: v.Removal.Ran, Approved: held.Approved}
+				if v.Record.Process != nil {
+					begun.PID = v.Record.Process.PID
+				}
 			}
 			next.Begun[v.Task] = begun
+		case has && w.calledOff(&v):
+			delete(next.Begun, v.Task)
+			if begun.Approved { // which it stays
+				next.Held[v.Task] = runtime.HeldRemoval{Since: begun.At, Ran: begun.Ran, Approved: true}
+			}
 		case was:
 			next.Held[v.Task] = held
 		case v.Braked:

@@ -198,6 +198,58 @@ func TestBrokenFileCallsARemovalOff(t *testing.T) {
 	})
 }
 
+// A removal that takes over a stop which is under way for another reason is written
+// down like any other: a next daemon starts nothing for a file that broke meanwhile.
+func TestRemovalOfWhatIsBeingRestarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hamlet(t, "ab", func(_ *Config, m *fakeMachines) { m.stopTakes = 10 * time.Second })
+		h.write("a.hcl", task("a", "resources {\n memory = 256\n }\n"))
+		synctest.Wait()
+		h.remove("a")
+		time.Sleep(time.Second)
+		h.write("a.hcl", `task "a" {`)
+		time.Sleep(time.Minute)
+		h.stop()
+		expect(t, "stopped", h.stops(), []string{"a"})
+		if started := h.log(&h.machines.started); len(started) != 2 {
+			t.Errorf("started: %v", started)
+		}
+		cfg := h.cfg
+		cfg.Removals = h.machines.removals
+		next := New(cfg)
+		h.machines.poke = next.Poke
+		go next.Run(t.Context())
+		time.Sleep(time.Minute)
+		expect(t, "started by the next daemon", h.log(&h.machines.started), nil)
+		if st := next.Status(); st.Tasks[0].Phase != PhaseStopped || st.Tasks[0].Desired != "absent" {
+			t.Errorf("%+v", st.Tasks[0])
+		}
+	})
+}
+
+// An approved removal that is called off before its stop is announced need not be
+// approved again. A daemon that has yet to read the files calls nothing off.
+func TestApprovalOfARemovalCalledOff(t *testing.T) {
+	begun := runtime.BegunRemoval{At: story, Ran: 4, PID: storyPID, Approved: true}
+	source := spec.Parse("a.hcl", []byte(task("a", "")), testEnv)
+	broken := spec.Parse("a.hcl", []byte(`task "a" {`), testEnv)
+	w := &World{
+		Now: story, Set: &spec.Set{Files: []spec.File{{Path: "a.hcl", Errors: broken.Errors}}},
+		Removals: runtime.Removals{Begun: map[string]runtime.BegunRemoval{"a": begun}},
+		Observed: map[string]runtime.Observation{"a": {Alive: true, Record: &runtime.Record{
+			Task: "a", File: "a.hcl", Wanted: source.Definitions[0].Task, Process: &runtime.ProcessInfo{PID: storyPID, StartedAt: story.Add(-time.Hour)},
+		}}},
+	}
+	next := Remember(w, Diff(w))
+	if len(next.Begun) != 0 || next.Held["a"] != (runtime.HeldRemoval{Since: story, Ran: 4, Approved: true}) {
+		t.Errorf("called off: %+v", next)
+	}
+	w.Set = &spec.Set{Err: errNotRead}
+	if next := Remember(w, Diff(w)); next.Begun["a"] != begun || len(next.Held) != 0 {
+		t.Errorf("not read yet: %+v", next)
+	}
+}
+
 func TestApprovalMustBeWrittenDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hamlet(t, "abc", nil)

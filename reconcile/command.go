@@ -197,6 +197,8 @@ func startable(t TaskStatus, o runtime.Observation) string {
 	switch {
 	case t.Desired == spec.StateStopped:
 		return fmt.Sprintf("its file says state = \"stopped\"; edit %s to start it", t.File)
+	case t.Desired == "absent" && strings.HasPrefix(t.Reason, waitsUntil):
+		return t.Reason
 	case t.Desired == "absent":
 		return "no task file defines it any more; put it back to start it"
 	}

@@ -113,6 +113,9 @@ func readWorld(t *testing.T, archive *txtar.Archive) *World {
 
 var testEnv = spec.Env{Dir: "/vms", HostName: "host1", HostArch: "x86_64"}
 
+// storyPID is the process of every task that has, or had, one.
+const storyPID = 4242
+
 func applyFacts(t *testing.T, w *storyWorld, name string, facts []string) {
 	t.Helper()
 	o := w.Observed[name]
@@ -131,7 +134,7 @@ func applyFacts(t *testing.T, w *storyWorld, name string, facts []string) {
 		case "removal-held", "removal-approved":
 			w.Removals.Held[name] = runtime.HeldRemoval{Since: story.Add(-time.Hour), Ran: w.ranThen, Approved: key == "removal-approved"}
 		case "removal-begun":
-			w.Removals.Begun[name] = runtime.BegunRemoval{At: offset(t, value), Ran: w.ranThen}
+			w.Removals.Begun[name] = runtime.BegunRemoval{At: offset(t, value), Ran: w.ranThen, PID: storyPID}
 		case "busy":
 			w.Busy[name] = Step(value)
 		case "starting":
@@ -186,7 +189,7 @@ func applyRecordFact(t *testing.T, o *runtime.Observation, key, value string) {
 	switch key {
 	case "alive":
 		o.Alive, o.Answering = true, true
-		r.Process = &runtime.ProcessInfo{PID: 4242, StartedAt: story.Add(-time.Hour), Answered: true}
+		r.Process = &runtime.ProcessInfo{PID: storyPID, StartedAt: story.Add(-time.Hour), Answered: true}
 		if r.Applied != nil {
 			r.Process.Forwards = r.Applied.Forwards(r.Ports)
 		}
@@ -216,7 +219,7 @@ func applyRecordFact(t *testing.T, o *runtime.Observation, key, value string) {
 		r.Intent = &runtime.Intent{Kind: runtime.IntentStop, Reason: value}
 	case "exit":
 		cause, at, _ := strings.Cut(value, "@")
-		r.LastExit = &runtime.Exit{Cause: cause, At: offset(t, at), BootID: "this-boot"}
+		r.LastExit = &runtime.Exit{Cause: cause, At: offset(t, at), BootID: "this-boot", PID: storyPID}
 	case "ran":
 		d, err := time.ParseDuration(value)
 		if err != nil {

@@ -112,12 +112,11 @@ func (f *fakeMachines) Stop(ctx context.Context, task string, _ runtime.StopRequ
 func (f *fakeMachines) end(task, cause, rung string) {
 	f.mu.Lock()
 	rec := f.record(task)
-	started := time.Time{}
+	exit := runtime.Exit{At: time.Now(), Cause: cause, Rung: rung, BootID: "boot"}
 	if rec.Process != nil {
-		started = rec.Process.StartedAt
+		exit.PID, exit.StartedAt = rec.Process.PID, rec.Process.StartedAt
 	}
-	rec.Process = nil
-	rec.LastExit = &runtime.Exit{At: time.Now(), Cause: cause, Rung: rung, BootID: "boot", StartedAt: started}
+	rec.Process, rec.LastExit = nil, &exit
 	f.observed[task] = runtime.Observation{Record: &rec}
 	f.mu.Unlock()
 	f.poke()

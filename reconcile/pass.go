@@ -110,6 +110,9 @@ func (e *Engine) decide(ctx context.Context) (d decision) {
 		if v.Same {
 			continue
 		}
+		if _, had := before.Begun[v.Task]; v.Removal != nil && !v.Braked && v.Step == StepNone && !had {
+			d.remember = true // it begins with a stop that is under way for another reason
+		}
 		e.logBug(v)
 		e.dropAsk(v, w.Observed[v.Task])
 		if v.Step != StepNone {

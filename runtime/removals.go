@@ -56,11 +56,16 @@ type HeldRemoval struct {
 	Approved bool `json:"approved,omitempty"`
 }
 
-// BegunRemoval is a removal whose stop has begun.
+// BegunRemoval is a removal that was decided and is over when its file is back, or
+// some time after the task is gone.
 type BegunRemoval struct {
 	At time.Time `json:"at"`
 	// Ran is how many VMs ran when the task was missed.
 	Ran int `json:"ran"`
+	// PID is that of the process to be stopped, zero when there was none.
+	PID int `json:"pid,omitempty"`
+	// Approved is an operator's word that it may go.
+	Approved bool `json:"approved,omitempty"`
 }
 
 // removalsFile keeps Removals in the state directory.

@@ -279,6 +279,9 @@ func TestBrokenFileDuringARemoval(t *testing.T) {
 	h.Kill()
 	h.StartDaemon()
 	expectDown("the next one")
+	if result := h.Do("start", "web"); result.Code == 0 || !strings.Contains(result.Stderr, "until web.hcl is mended") {
+		t.Errorf("start: %+v", result)
+	}
 	h.Write("web.hcl", text)
 	if after := h.AwaitRunning("web"); after.UUID != before.UUID || h.Count("started", "web") != 2 {
 		t.Errorf("before %+v, after %+v; started %d times", before, after, h.Count("started", "web"))
