@@ -38,13 +38,12 @@ test: go needs-test build/linux-guest ## install what tests need, run all of the
 	go build ./...
 	@scripts/test.sh '$(TEST_TIMEOUT)'
 
-# A run that says `seed 7` is done again with CHAOS_SEED=7; without one, each run has
-# another.
-CHAOS_SEED ?= $(shell date +%s)
+# A run that says `seed 7` is done again with CHAOS_SEED=7; empty: another each time.
+CHAOS_SEED ?=
 CHAOS_STEPS ?= 2000
 
 chaos: go needs-test ## random actions on real QEMU against a model (CHAOS_STEPS=2000 CHAOS_SEED=n)
-	CHAOS_SEED='$(CHAOS_SEED)' CHAOS_STEPS='$(CHAOS_STEPS)' go test -race -v -count 1 -timeout 6h -run TestChaos ./internal/chaos
+	CHAOS_SEED='$(or $(CHAOS_SEED),$(shell date +%N))' CHAOS_STEPS='$(CHAOS_STEPS)' go test -race -v -count 1 -timeout 6h -run TestChaos ./internal/chaos
 
 check: go ## gofmt, vet, staticcheck, tidy, govulncheck, architecture
 	@scripts/check.sh
