@@ -81,7 +81,8 @@ func TestBlanksOutliveADaemon(t *testing.T) {
 	}
 	must(t, s.Delete("gone"))
 	before := blanksOf(t, s)
-	must(t, os.WriteFile(before[0], []byte("never finished"), 0o600))
+	oldest := slices.MinFunc(before, func(a, b string) int { return int(numberIn(a)) - int(numberIn(b)) })
+	must(t, os.WriteFile(oldest, []byte("never finished"), 0o600))
 	pipe, foreign := filepath.Join(s.layout.BlanksDir(), blankPrefix+"pipe"), filepath.Join(s.layout.BlanksDir(), "notes.txt")
 	must(t, unix.Mkfifo(pipe, 0o600))
 	must(t, os.WriteFile(foreign, []byte("of somebody"), 0o600))
