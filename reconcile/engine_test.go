@@ -262,7 +262,7 @@ func TestLookThatHangs(t *testing.T) {
 		h.loader.mu.Lock()
 		h.loader.takes = time.Hour
 		h.loader.mu.Unlock()
-		h.write("c.hcl", task("c", ""))
+		h.slip("c.hcl", task("c", ""))
 		h.write("b.hcl", "") // and the brake wants a look of its own
 		time.Sleep(time.Second)
 		h.machines.end("a", runtime.CauseCrashed, "")
