@@ -22,9 +22,10 @@ var (
 // with their number. By default that is a few: the table is for whoever asks for
 // more.
 func TestScale(t *testing.T) {
-	if *program == "" {
-		*program = filepath.Join(t.TempDir(), "qemu-reconciler")
-		build := exec.Command("go", "build", "-o", *program, "./cmd/qemu-reconciler")
+	built := *program
+	if built == "" {
+		built = filepath.Join(t.TempDir(), "qemu-reconciler")
+		build := exec.Command("go", "build", "-o", built, "./cmd/qemu-reconciler")
 		build.Dir = "../.."
 		if words, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, words)
@@ -36,7 +37,7 @@ func TestScale(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), *patient)
-		figures, err := Measure(ctx, Options{Program: *program, Tasks: n, Files: *files})
+		figures, err := Measure(ctx, Options{Program: built, Tasks: n, Files: *files})
 		cancel()
 		for _, f := range figures {
 			if f.Of > 0 {
