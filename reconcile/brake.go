@@ -148,11 +148,11 @@ func (w *World) comesBack(rec *runtime.Record) bool {
 }
 
 // outlived says whether a removal is over though it is still remembered, since the
-// VM that runs was started after it: the task was back in between, and a daemon may
-// have died before it wrote that down.
+// process that runs is another than it was to stop: the task was back in between, and
+// a daemon may have died before it wrote that down.
 func (w *World) outlived(task string, begun runtime.BegunRemoval) bool {
 	o := w.Observed[task]
-	return o.Alive && o.Record != nil && o.Record.Process != nil && o.Record.Process.StartedAt.After(begun.At)
+	return o.Alive && o.Record != nil && o.Record.Process != nil && !o.Record.Process.StartedAt.Equal(begun.StartedAt)
 }
 
 // went says whether the removal of a task, once begun, has come to the stop of its
@@ -161,13 +161,13 @@ func (w *World) went(task string) bool {
 	begun, has := w.Removals.Begun[task]
 	o := w.Observed[task]
 	switch {
-	case !has || begun.PID == 0 || w.outlived(task, begun):
+	case !has || begun.StartedAt.IsZero() || w.outlived(task, begun):
 		return false
 	case o.Alive:
 		return o.Record.Stopping()
 	}
 	exit := o.Record.LastExit
-	return exit != nil && exit.PID == begun.PID && exit.Cause == runtime.CauseStopped
+	return exit != nil && exit.StartedAt.Equal(begun.StartedAt) && exit.Cause == runtime.CauseStopped
 }
 
 // calledOff says whether a removal that has begun is none any more: before its stop
@@ -241,7 +241,7 @@ func Remember(w *World, verdicts []Verdict) runtime.Removals {
 			if !has {
 				begun = runtime.BegunRemoval{At: w.Now, Ran: v.Removal.Ran, Approved: held.Approved}
 				if v.Record.Process != nil {
-					begun.PID = v.Record.Process.PID
+					begun.StartedAt = v.Record.Process.StartedAt
 				}
 			}
 			next.Begun[v.Task] = begun

@@ -230,14 +230,14 @@ func TestRemovalOfWhatIsBeingRestarted(t *testing.T) {
 // An approved removal that is called off before its stop is announced need not be
 // approved again. A daemon that has yet to read the files calls nothing off.
 func TestApprovalOfARemovalCalledOff(t *testing.T) {
-	begun := runtime.BegunRemoval{At: story, Ran: 4, PID: storyPID, Approved: true}
+	begun := runtime.BegunRemoval{At: story, Ran: 4, StartedAt: storyStart, Approved: true}
 	source := spec.Parse("a.hcl", []byte(task("a", "")), testEnv)
 	broken := spec.Parse("a.hcl", []byte(`task "a" {`), testEnv)
 	w := &World{
 		Now: story, Set: &spec.Set{Files: []spec.File{{Path: "a.hcl", Errors: broken.Errors}}},
 		Removals: runtime.Removals{Begun: map[string]runtime.BegunRemoval{"a": begun}},
 		Observed: map[string]runtime.Observation{"a": {Alive: true, Record: &runtime.Record{
-			Task: "a", File: "a.hcl", Wanted: source.Definitions[0].Task, Process: &runtime.ProcessInfo{PID: storyPID, StartedAt: story.Add(-time.Hour)},
+			Task: "a", File: "a.hcl", Wanted: source.Definitions[0].Task, Process: &runtime.ProcessInfo{StartedAt: storyStart},
 		}}},
 	}
 	next := Remember(w, Diff(w))

@@ -113,8 +113,9 @@ func readWorld(t *testing.T, archive *txtar.Archive) *World {
 
 var testEnv = spec.Env{Dir: "/vms", HostName: "host1", HostArch: "x86_64"}
 
-// storyPID is the process of every task that has, or had, one.
-const storyPID = 4242
+// storyStart is when the process of every task that runs was started; a removal that
+// began before was of another.
+var storyStart = story.Add(-time.Hour)
 
 func applyFacts(t *testing.T, w *storyWorld, name string, facts []string) {
 	t.Helper()
@@ -134,7 +135,11 @@ func applyFacts(t *testing.T, w *storyWorld, name string, facts []string) {
 		case "removal-held", "removal-approved":
 			w.Removals.Held[name] = runtime.HeldRemoval{Since: story.Add(-time.Hour), Ran: w.ranThen, Approved: key == "removal-approved"}
 		case "removal-begun":
-			w.Removals.Begun[name] = runtime.BegunRemoval{At: offset(t, value), Ran: w.ranThen, PID: storyPID}
+			begun := runtime.BegunRemoval{At: offset(t, value), Ran: w.ranThen}
+			if begun.At.After(storyStart) {
+				begun.StartedAt = storyStart
+			}
+			w.Removals.Begun[name] = begun
 		case "busy":
 			w.Busy[name] = Step(value)
 		case "starting":
@@ -189,7 +194,7 @@ func applyRecordFact(t *testing.T, o *runtime.Observation, key, value string) {
 	switch key {
 	case "alive":
 		o.Alive, o.Answering = true, true
-		r.Process = &runtime.ProcessInfo{PID: storyPID, StartedAt: story.Add(-time.Hour), Answered: true}
+		r.Process = &runtime.ProcessInfo{PID: 4242, StartedAt: storyStart, Answered: true}
 		if r.Applied != nil {
 			r.Process.Forwards = r.Applied.Forwards(r.Ports)
 		}
@@ -219,7 +224,7 @@ func applyRecordFact(t *testing.T, o *runtime.Observation, key, value string) {
 		r.Intent = &runtime.Intent{Kind: runtime.IntentStop, Reason: value}
 	case "exit":
 		cause, at, _ := strings.Cut(value, "@")
-		r.LastExit = &runtime.Exit{Cause: cause, At: offset(t, at), BootID: "this-boot", PID: storyPID}
+		r.LastExit = &runtime.Exit{Cause: cause, At: offset(t, at), BootID: "this-boot"}
 	case "ran":
 		d, err := time.ParseDuration(value)
 		if err != nil {

@@ -114,7 +114,7 @@ func (f *fakeMachines) end(task, cause, rung string) {
 	rec := f.record(task)
 	exit := runtime.Exit{At: time.Now(), Cause: cause, Rung: rung, BootID: "boot"}
 	if rec.Process != nil {
-		exit.PID, exit.StartedAt = rec.Process.PID, rec.Process.StartedAt
+		exit.StartedAt = rec.Process.StartedAt
 	}
 	rec.Process, rec.LastExit = nil, &exit
 	f.observed[task] = runtime.Observation{Record: &rec}

@@ -62,8 +62,9 @@ type BegunRemoval struct {
 	At time.Time `json:"at"`
 	// Ran is how many VMs ran when the task was missed.
 	Ran int `json:"ran"`
-	// PID is that of the process to be stopped, zero when there was none.
-	PID int `json:"pid,omitempty"`
+	// StartedAt is that of the process to be stopped, and tells it from all others of
+	// its task; zero when there was none.
+	StartedAt time.Time `json:"started_at,omitzero"`
 	// Approved is an operator's word that it may go.
 	Approved bool `json:"approved,omitempty"`
 }
